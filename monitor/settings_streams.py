@@ -155,10 +155,8 @@ class RetentionSettings(Table):
 class StreamSettings(Table):
     """One stream."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$", description="Name in commands, tables and metrics. Required."
-    )
-    topic: str = Field(min_length=1, max_length=249, description="Kafka topic. Required.")
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$", description="Name in commands, tables and metrics.")
+    topic: str = Field(min_length=1, max_length=249, description="Kafka topic.")
     record_schema: RecordSchema = Field(alias="schema")
     detector: DetectorSettings = Field(default_factory=DetectorSettings)
     batch: BatchSettings = Field(default_factory=BatchSettings)
