@@ -75,11 +75,13 @@ class Polled:
         slices: New records, at most one slice a partition.
         assigned: All partitions that this consumer owns now.
         reassigned: Partitions revoked or assigned since the poll before: their position is not to be trusted.
+        out_of_range: Partitions whose position the broker does not have (retention, or a topic created anew).
     """
 
     slices: tuple[PartitionSlice, ...]
     assigned: frozenset[TopicPartition]
     reassigned: frozenset[TopicPartition] = frozenset()
+    out_of_range: frozenset[TopicPartition] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
