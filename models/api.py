@@ -5,8 +5,9 @@ Importing this module imports no torch; the functions that need it import it whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,10 +59,12 @@ class ThresholdSpec:
     Attributes:
         class_label: Label of the class.
         value: A record whose nearest class is this one is flagged when its score is greater.
-        alpha: False-alarm rate that was asked for.
+        alpha: False-alarm rate that ``value`` keeps: the one asked for, unless ``method`` is ``"conformal-pooled-smallest"``.
         n_calibration: Number of calibration scores behind ``value``.
-        method: ``"conformal"`` (the class's own scores) or ``"conformal-pooled"`` (too few; all classes together).
-        calibration_scores: Sorted calibration scores float64 (m,), from which p-values are computed.
+        method: ``"conformal"`` (the class's own scores), ``"conformal-pooled"`` (too few; all classes together) or
+            ``"conformal-pooled-smallest"`` (too few even together; ``alpha`` is the smallest rate that they reach).
+        calibration_scores: Sorted calibration scores float64 (m,), m <= 2000, from which p-values are computed; a subsample
+            by fixed ranks where there are more.
     """
 
     class_label: str
@@ -125,3 +128,72 @@ class Trained:
 
     scorer: Scorer
     thresholds: tuple[ThresholdSpec, ...]
+
+
+def fit(
+    x: FloatArray, y: NDArray[np.str_] | None, *, config: DetectorConfig, seed: int, progress: Progress | None = None
+) -> Trained:
+    """Train and calibrate a detector.
+
+    Called by the training process and the command line; blocks for seconds to a minute, uses no global random state, gives the same
+    result for the same rows and seed. Rows are split within each class: 70 % train, 20 % calibrate, 10 % measure.
+
+    Args:
+        x: Rows (N, D), numbers; rows with NaN or infinity are dropped and counted in ``card.report["notes"]``.
+        y: Labels (N,), ``""`` where unknown (those rows are left out and noted); None, or all unknown: one class.
+        config: How to build it.
+        seed: Seed of everything random.
+        progress: Called with fraction and line; may raise to cancel.
+
+    Returns:
+        The scorer, with its card, and one threshold per class.
+
+    Raises:
+        models.errors.TrainingDataError: The rows cannot be learned from; the message says what to bring.
+        models.errors.CollapseError: Training ended in an encoder that tells nothing apart.
+    """
+    from models import training  # noqa: PLC0415 - torch only when it is needed
+
+    return training.fit(x, y, config=config, seed=seed, progress=progress)
+
+
+def save(trained: Trained | Scorer, folder: Path) -> str:
+    """Write a detector to a new folder, whole or not at all; returns its SHA-256. See ``models.artifact.save``.
+
+    Raises:
+        models.errors.ArtifactError: The folder exists, or the disk refuses.
+    """
+    from models import artifact  # noqa: PLC0415 - torch only when it is needed
+
+    return artifact.save(trained, folder)
+
+
+def load(folder: Path, *, sha256: str) -> Scorer:
+    """Read and verify a detector; scores are bit-identical to those of the one saved. See ``models.artifact.load``.
+
+    Raises:
+        models.errors.ArtifactError: Missing, changed, too new or malformed.
+    """
+    from models import artifact  # noqa: PLC0415 - torch only when it is needed
+
+    return artifact.load(folder, sha256=sha256)
+
+
+def calibrate(
+    scores: FloatArray, nearest: IntArray, *, classes: Sequence[str], alpha: float
+) -> tuple[ThresholdSpec, ...]:
+    """One threshold per class from scores of normal rows; needs no torch. See ``models.thresholds.calibrate``.
+
+    Raises:
+        models.errors.CalibrationError: No scores, scores that are not finite, or a rate out of range.
+    """
+    from models import thresholds  # noqa: PLC0415 - it imports this module
+
+    return thresholds.calibrate(scores, nearest, classes=classes, alpha=alpha)
+
+
+def p_values(scores: FloatArray, nearest: IntArray, specs: Sequence[ThresholdSpec]) -> NDArray[np.float64]:
+    """Conformal p-values (B,): p <= alpha exactly when score > value; needs no torch. See ``models.thresholds.p_values``."""
+    from models import thresholds  # noqa: PLC0415 - it imports this module
+
+    return thresholds.p_values(scores, nearest, specs)

@@ -1,0 +1,193 @@
+"""Training rows to a calibrated detector: prepare, split, optimise, fit regions, calibrate, measure. It reads no file and no clock but its own stopwatch."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.api import DetectorConfig, FloatArray, ModelCard, Progress, ThresholdSpec, Trained
+from models.collapse import CollapseFigures, check_collapse, measure_collapse
+from models.encoder import MlpEncoder
+from models.errors import TrainingDataError
+from models.features import Standardiser, fit_standardiser
+from models.gate import pseudo_unseen_auroc
+from models.optimisation import Fitted, optimise
+from models.preparation import CALIBRATION_SHARE, HELD_OUT_SHARE, LabelledRows, cap_rows, prepare, split_indices
+from models.regions import Regions, fit_regions
+from models.scorer import RegionScorer
+from models.thresholds import METHOD_SMALLEST, calibrate, threshold_values
+
+#: Version of the artifact format that this program writes, and the highest it reads.
+FORMAT_VERSION = 1
+#: Training takes a random sample above this: METHOD's figures come from 8 000 rows, and time grows with rows.
+MAX_TRAINING_ROWS = 20_000
+#: Directions kept of the layers, and directions of each class in them (see ``regions``), by profile.
+REGION_RANKS: dict[str, tuple[int | None, int | None]] = {"full": (None, 32), "fast": (None, None)}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Training, calibration and held-out rows; they share the classes and no row."""
+
+    train: LabelledRows
+    calibration: LabelledRows
+    held_out: LabelledRows
+
+
+def fit(
+    x: FloatArray, y: NDArray[np.str_] | None, *, config: DetectorConfig, seed: int, progress: Progress | None = None
+) -> Trained:
+    """Train and calibrate a detector; the documentation is with ``models.api.fit``."""
+    rows = prepare(x, None if y is None else np.asarray(y))
+    generator = np.random.default_rng(seed)
+    train, calibration, held_out = split_indices(
+        rows.labels, shares=(CALIBRATION_SHARE, HELD_OUT_SHARE), generator=generator
+    )
+    parts = Parts(rows.take(train), rows.take(calibration), rows.take(held_out))
+    return fit_parts(parts, config=config, seed=seed, progress=progress)
+
+
+def fit_parts(
+    parts: Parts,
+    *,
+    config: DetectorConfig,
+    seed: int,
+    progress: Progress | None = None,
+    max_rows: int = MAX_TRAINING_ROWS,
+) -> Trained:
+    """Train on rows that are split already, for protocols that choose the split.
+
+    Args:
+        parts: Training, calibration and held-out rows.
+        config: How to build the detector.
+        seed: Seed of everything random.
+        progress: Called during training.
+        max_rows: Training rows above this are sampled down.
+
+    Raises:
+        TrainingDataError: A configuration this version cannot build.
+        CollapseError: The encoder tells nothing apart.
+    """
+    _check_config(config)
+    started = time.perf_counter()
+    report = progress or _ignore
+    train = parts.train.take(cap_rows(parts.train.labels, limit=max_rows, generator=np.random.default_rng(seed)))
+    standardiser = fit_standardiser(train.x)
+    inputs, labels = standardiser(torch.from_numpy(train.x)), torch.from_numpy(train.labels)
+    generator = torch.Generator().manual_seed(seed)
+    fitted = optimise(
+        inputs,
+        labels,
+        n_classes=len(train.classes),
+        embedding_dim=config.embedding_dim,
+        epochs=config.epochs,
+        generator=generator,
+        progress=lambda fraction, line: report(0.9 * fraction, line),
+    )
+    report(0.9, "fitting class regions")
+    card = _card(train, parts, config=config, seed=seed)
+    scorer = build_scorer(fitted.encoder, standardiser, inputs, labels, card=card)
+    report(0.95, "calibrating and measuring")
+    return _finish(scorer, fitted, parts, seed=seed, started=started)
+
+
+def build_scorer(
+    encoder: MlpEncoder, standardiser: Standardiser, inputs: Tensor, labels: Tensor, *, card: ModelCard
+) -> RegionScorer:
+    """Fit regions on the training rows' network inputs (N, D) and put the scorer together."""
+    n_classes = len(card.classes)
+    rank, class_rank = REGION_RANKS[card.config.profile]
+    with torch.inference_mode():
+        encoding = encoder(inputs)
+        layers = encoding.mean if card.config.profile == "fast" else encoding.layers()
+    layers = layers.clone()
+    regions: Regions = fit_regions(layers, labels, n_classes=n_classes, rank=rank, class_rank=class_rank)
+    centres = torch.stack([inputs[labels == k].mean(0) for k in range(n_classes)])
+    return RegionScorer(card=card, standardiser=standardiser, encoder=encoder, regions=regions, centres=centres)
+
+
+def _finish(scorer: RegionScorer, fitted: Fitted, parts: Parts, *, seed: int, started: float) -> Trained:
+    alpha = scorer.card.config.false_alarm_rate
+    calibration = scorer.score(parts.calibration.x)
+    thresholds = calibrate(calibration.score, calibration.nearest, classes=scorer.card.classes, alpha=alpha)
+    figures = measure_collapse(scorer, parts.calibration.x, seed=seed)
+    check_collapse(figures)
+    metrics = _metrics(scorer, thresholds, parts, figures)
+    seconds = time.perf_counter() - started
+    metrics["seconds"] = seconds
+    notes = [*parts.train.notes, *_calibration_notes(thresholds, asked=alpha)]
+    report = {"losses": list(fitted.losses), "epochs": len(fitted.losses), "seconds": seconds, "notes": notes}
+    card = _with(scorer.card, metrics=metrics, report=report)
+    return Trained(RegionScorer(card, scorer.standardiser, scorer.encoder, scorer.regions, scorer.centres), thresholds)
+
+
+def _metrics(
+    scorer: RegionScorer, thresholds: tuple[ThresholdSpec, ...], parts: Parts, figures: CollapseFigures
+) -> dict[str, float]:
+    held_out = parts.held_out if len(parts.held_out.x) else parts.calibration
+    distances = scorer.distances(held_out.x)
+    scores = scorer.score(held_out.x)
+    flagged = scores.score > threshold_values(scores.nearest, thresholds)
+    return {
+        "accuracy": float((scores.nearest == held_out.labels).mean()),
+        "false_alarm_rate": float(flagged.mean()),
+        "pseudo_unseen_auroc": pseudo_unseen_auroc(distances, held_out.labels),
+        "score_diversity": figures.score_diversity,
+        "effective_rank": figures.effective_rank,
+        "random_init_effective_rank": figures.random_effective_rank,
+        "n_held_out": float(len(held_out.x)),
+    }
+
+
+def _calibration_notes(thresholds: tuple[ThresholdSpec, ...], *, asked: float) -> list[str]:
+    pooled = [spec.class_label for spec in thresholds if spec.method != "conformal"]
+    smallest = [spec for spec in thresholds if spec.method == METHOD_SMALLEST]
+    notes = []
+    if pooled:
+        notes.append(
+            f"{len(pooled)} of {len(thresholds)} classes have too few calibration rows and share one threshold."
+        )
+    if smallest:
+        notes.append(
+            f"{smallest[0].n_calibration} calibration rows keep a false-alarm rate of {smallest[0].alpha:.3g} at best; "
+            f"{asked:g} was asked for. Bring more rows to reach it."
+        )
+    return notes
+
+
+def _card(train: LabelledRows, parts: Parts, *, config: DetectorConfig, seed: int) -> ModelCard:
+    return ModelCard(
+        format_version=FORMAT_VERSION,
+        classes=train.classes,
+        dimension=train.x.shape[1],
+        config=config,
+        seed=seed,
+        n_train=len(train.x),
+        n_calibration=len(parts.calibration.x),
+    )
+
+
+def _with(card: ModelCard, *, metrics: dict[str, float], report: dict[str, object]) -> ModelCard:
+    fields = {name: getattr(card, name) for name in ModelCard.__dataclass_fields__}
+    return ModelCard(**{**fields, "metrics": metrics, "report": report})
+
+
+def _check_config(config: DetectorConfig) -> None:
+    if config.encoder != "mlp":
+        raise TrainingDataError(f'There is no encoder "{config.encoder}"; use "mlp".')
+    if config.profile not in REGION_RANKS:
+        raise TrainingDataError(f'There is no profile "{config.profile}"; use one of {sorted(REGION_RANKS)}.')
+    if config.embedding_dim < 1 or config.epochs < 1 or not 0 < config.false_alarm_rate < 0.5:
+        raise TrainingDataError(
+            "The detector needs embedding_dim >= 1, epochs >= 1 and a false_alarm_rate between 0 and 0.5; "
+            f"got {config.embedding_dim}, {config.epochs}, {config.false_alarm_rate}."
+        )
+
+
+def _ignore(_fraction: float, _line: str) -> None:
+    """Progress that nobody listens to."""
