@@ -107,9 +107,8 @@ def _to_arrays(rows: Iterable[tuple[int, Any]], *, path: Path, schema: RecordSch
             raise UsageError(f"{where}: has {len(vector)} features, but the first row has {len(features[0])}.")
         features.append(vector)
         labels.append(_label(_optional(row, layout.label)))
-        times.append(
-            None if layout.time is None else _time(_at(row, layout.time, where=where), layout.time, where=where)
-        )
+        if layout.time is not None:
+            times.append(_time(_at(row, layout.time, where=where), layout.time, where=where))
     if layout is None:
         raise UsageError(f"{path}: has no rows.")
     with np.errstate(over="ignore"):
