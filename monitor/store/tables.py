@@ -300,7 +300,7 @@ window_stats = sa.Table(
     _number("latency_p50", nullable=True),
     _number("latency_p99", nullable=True),
     _number("latency_max", nullable=True),
-    # The histograms behind the quantiles, so that two workers can add to one row (see sketch.py).
+    # The histograms behind the quantiles, so that two workers can add to one row (window_stats.py).
     sa.Column("score_sketch", sa.LargeBinary, nullable=False),
     sa.Column("latency_sketch", sa.LargeBinary, nullable=False),
     _time("updated_at"),

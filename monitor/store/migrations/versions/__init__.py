@@ -1,0 +1,1 @@
+"""One file per revision; the program's own revision is the newest."""
