@@ -90,6 +90,27 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change by a person or a job.
+
+    Attributes:
+        what: Subject and verb, such as ``"model.promote"``.
+        before: State that the change found.
+        after: State that it left.
+        reason: In the words of who did it.
+    """
+
+    id: int
+    stream: str | None
+    who: str
+    what: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    reason: str | None
+    when: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to do a job, as its holder keeps it.
 
