@@ -6,6 +6,7 @@ always wins: ask `external_bootstrap_servers` and `external_store_url` first.
 
 from collections.abc import Mapping
 
+from monitor.local.dev import BOOTSTRAP_VARIABLE, STORE_VARIABLE
 from monitor.local.errors import DownloadError, LocalError, MissingExtraError, PortTakenError, StartError
 from monitor.local.kafka_server import KafkaServer
 from monitor.local.postgres_server import PostgresServer
@@ -23,9 +24,6 @@ __all__ = [
     "external_bootstrap_servers",
     "external_store_url",
 ]
-
-BOOTSTRAP_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
-STORE_VARIABLE = "NARROWS_STORE__URL"
 
 
 def external_bootstrap_servers(environment: Mapping[str, str]) -> str | None:

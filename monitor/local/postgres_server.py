@@ -1,5 +1,6 @@
 """A real PostgreSQL server for tests and trying things; no password, so loopback only, and not for production."""
 
+import contextlib
 import importlib
 import importlib.util
 import signal
@@ -86,6 +87,17 @@ class PostgresServer(LocalServer):
             Its SQLAlchemy URL.
         """
         return create_database(self.url, name=name)
+
+    def ensure_database(self, name: str) -> str:
+        """Make a database unless it exists.
+
+        Returns:
+            Its SQLAlchemy URL.
+        """
+        psycopg = _psycopg()
+        with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+            self.create_database(name)
+        return self.url_of(name)
 
     @classmethod
     def _of(cls, folder: Path, *, state: ServerState) -> Self:

@@ -10,9 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import psutil
-
+from monitor.local.errors import MissingExtraError
 from monitor.local.unprivileged import group_of
+
+try:
+    import psutil
+except ImportError as error:
+    raise MissingExtraError("psutil") from error
 
 GUARD = Path(__file__).with_name("guard.py")
 POLL_S = 0.02
