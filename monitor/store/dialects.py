@@ -1,0 +1,24 @@
+"""The few statements that the two databases spell differently."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+
+def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def smaller(connection: Connection, left: Any, right: Any) -> sa.ColumnElement[Any]:
+    """The smaller of two values of one row."""
+    return sa.func.min(left, right) if connection.dialect.name == "sqlite" else sa.func.least(left, right)
+
+
+def greater(connection: Connection, left: Any, right: Any) -> sa.ColumnElement[Any]:
+    """The greater of two values of one row."""
+    return sa.func.max(left, right) if connection.dialect.name == "sqlite" else sa.func.greatest(left, right)
