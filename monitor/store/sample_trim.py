@@ -7,6 +7,43 @@ from sqlalchemy.engine import Connection
 
 from monitor.store.tables import samples
 
+#: Samples kept of a stream until its settings say otherwise.
+_RECENT, _RESERVOIR_PER_CLASS = 5000, 200
+#: Trimming costs the same however little there is to trim: it waits until this share of ``recent`` was added.
+_TRIM_SHARE = 0.1
+
+
+class Trimmer:
+    """Decides when to trim, so that the table is bounded without any scheduler.
+
+    A guess per process, not a lock: two threads at worst trim twice.
+    """
+
+    def __init__(self) -> None:
+        self._limits: dict[str, tuple[int, int]] = {}
+        self._waiting: dict[str, int] = {}
+
+    def limit(self, stream: str, *, recent: int, reservoir_per_class: int) -> None:
+        """Set what ``trim_samples`` leaves of a stream."""
+        self._limits[stream] = (recent, reservoir_per_class)
+
+    def trim(self, connection: Connection, stream: str, *, added: int) -> None:
+        """Trim in the caller's transaction if enough samples were added, ``added`` of them in this transaction."""
+        if self._is_due(stream, added):
+            recent, reservoir = self._limits.get(stream, (_RECENT, _RESERVOIR_PER_CLASS))
+            trim_samples(connection, stream, recent=recent, reservoir_per_class=reservoir)
+
+    def committed(self, stream: str, *, added: int) -> None:
+        """Count what was added, after the commit only: a transaction that was rolled back has trimmed nothing."""
+        if added:
+            self._waiting[stream] = 0 if self._is_due(stream, added) else self._waiting.get(stream, 0) + added
+
+    def _is_due(self, stream: str, added: int) -> bool:
+        recent, _ = self._limits.get(stream, (_RECENT, _RESERVOIR_PER_CLASS))
+        # A process begins with a trim, or processes that restart often would add up what each left behind.
+        waiting = self._waiting.get(stream, recent)
+        return added > 0 and waiting + added >= max(1, int(recent * _TRIM_SHARE))
+
 
 def trim_samples(connection: Connection, stream: str, *, recent: int, reservoir_per_class: int) -> int:
     """Delete the samples of a stream that are neither recent nor in the reservoir of their class.
