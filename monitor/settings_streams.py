@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, model_validator
 
 from models.api import DetectorConfig
 from monitor.settings_types import Duration, Schedule, ScheduleField, parse_json_list
@@ -150,6 +151,13 @@ class RetentionSettings(Table):
     dead_letters: Duration = Field(default=timedelta(days=30), description="Dead letters.")
     window_stats: Duration = Field(default=timedelta(days=90), description="Statistics by minute.")
     job_runs: Duration = Field(default=timedelta(days=90), description="Runs of scheduled jobs.")
+
+
+def _stream_name(name: str) -> str:
+    # A folder of the registry, part of a consumer group and of environment variables is named so.
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,99}", name) is None:
+        raise ValueError(f"{name!r} is not a name: begin with a letter, go on with letters, digits, '.', '_' or '-'")
+    return name
 
 
 class StreamSettings(Table):
