@@ -1,10 +1,27 @@
 """Sends records to a broker as fast as it goes: for the demo, benchmarks and tests; the service itself sends none."""
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 #: Records handed over between two flushes; bounds the client's memory.
 _FLUSH_EVERY = 10_000
+
+
+@contextmanager
+def producing(bootstrap_servers: str, *, topic: str) -> Iterator[Callable[[bytes], object]]:
+    """A function that sends one value to a topic at once; all have arrived at the end.
+
+    Raises:
+        kafka.errors.KafkaError: The broker refused one.
+    """
+    kafka = importlib.import_module("kafka")
+    producer = kafka.KafkaProducer(bootstrap_servers=bootstrap_servers)
+    try:
+        yield lambda value: producer.send(topic, value=value)
+        producer.flush(timeout=60)
+    finally:
+        producer.close()
 
 
 def send_all(
