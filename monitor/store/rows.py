@@ -169,6 +169,8 @@ class SampleSet:
         predicted: Nearest class when the row was scored.
         scores: Score when the row was scored, float64 (n,); NaN for rows of a training file.
         event_times: Time of the event, UTC.
+        flagged: Whether the row was flagged when it was scored, bool (n,).
+        verdicts: Newest verdict of an analyst on the row, None without one.
     """
 
     x: NDArray[np.float32]
@@ -176,6 +178,8 @@ class SampleSet:
     predicted: tuple[str, ...]
     scores: NDArray[np.float64]
     event_times: tuple[datetime, ...]
+    flagged: NDArray[np.bool_]
+    verdicts: tuple[str | None, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -191,7 +195,7 @@ class AnomalyRow:
         features: The record's features, float32 (D,).
         explanation: What the detector said about it.
         incident_id: Group that it belongs to.
-        verdict: Newest verdict on it, where an analyst gave one.
+        verdict: Newest verdict on it, or else on its incident, where an analyst gave one.
     """
 
     id: int
@@ -225,10 +229,13 @@ class IncidentRow:
     Attributes:
         fingerprint: What its anomalies have in common.
         status: ``"open"``, ``"acknowledged"``, ``"snoozed"`` or ``"resolved"``.
+        severity: That of its worst anomaly.
+        max_score_ratio: Largest score over threshold.
         first_seen: Event time of its first anomaly.
         last_seen: Event time of its last anomaly.
         anomaly_count: Anomalies counted into it, also those that retention has removed since.
         snoozed_until: End of the silence, for ``"snoozed"``.
+        updated_at: When an anomaly last joined, or a person last acted.
     """
 
     id: int
@@ -236,11 +243,15 @@ class IncidentRow:
     fingerprint: str
     status: str
     severity: str
+    nearest_class: str
+    max_score_ratio: float
     first_seen: datetime
     last_seen: datetime
     anomaly_count: int
     assignee: str | None
     snoozed_until: datetime | None
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
