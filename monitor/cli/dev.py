@@ -1,22 +1,24 @@
 """``narrows dev``: a real broker and a real database on this machine, for trying things; nothing for production."""
 
-import contextlib
 import json
 import os
 import shlex
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monitor.errors import NarrowsError
+from monitor.cli.context import JsonOption
 
 if TYPE_CHECKING:
     from monitor.local.dev import DevServers, Service
 
-app = typer.Typer(no_args_is_help=True, help="A real Kafka and PostgreSQL on this machine, for trying things.")
+app = typer.Typer(
+    help="Start a real Kafka and PostgreSQL on this machine to try things.\n\nExample: narrows dev up --postgres",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 Folder = Annotated[
     Path,
@@ -37,11 +39,10 @@ def up(
 
     Example: eval "$(narrows dev up --postgres)"
     """
-    with _errors():
-        servers = _servers(folder)
-        _print_service("Kafka", servers.kafka_up())
-        if postgres:
-            _print_service("PostgreSQL", servers.postgres_up())
+    servers = _servers(folder)
+    _print_service("Kafka", servers.kafka_up())
+    if postgres:
+        _print_service("PostgreSQL", servers.postgres_up())
 
 
 @app.command()
@@ -53,31 +54,29 @@ def down(
 
     Example: narrows dev down --delete
     """
-    with _errors():
-        servers = _servers(folder)
-        stopped = servers.down()
-        if delete:
-            servers.delete()
-        typer.echo(f"Stopped {' and '.join(stopped)}." if stopped else "Nothing was running.")
+    servers = _servers(folder)
+    stopped = servers.down()
+    if delete:
+        servers.delete()
+    typer.echo(f"Stopped {' and '.join(stopped)}." if stopped else "Nothing was running.")
 
 
 @app.command()
 def status(
     folder: Folder = DEFAULT_FOLDER,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what runs and where.
 
     Example: narrows dev status --json
     """
-    with _errors():
-        servers = _servers(folder)
-        services = {"kafka": servers.kafka_status(), "postgres": servers.postgres_status()}
-        if as_json:
-            typer.echo(json.dumps({name: asdict(service) for name, service in services.items()}))
-            return
-        for name, service in services.items():
-            typer.echo(f"{name:<10}{_words(service)}")
+    servers = _servers(folder)
+    services = {"kafka": servers.kafka_status(), "postgres": servers.postgres_status()}
+    if as_json:
+        typer.echo(json.dumps({name: asdict(service) for name, service in services.items()}))
+        return
+    for name, service in services.items():
+        typer.echo(f"{name:<10}{_words(service)}")
 
 
 def _servers(folder: Path) -> "DevServers":
@@ -105,12 +104,3 @@ def _words(service: "Service") -> str:
         return f"{service.address}  (named by the environment)"
     health = "answers" if service.answers else "does not answer"
     return f"{service.address}  (process {service.pid}, {health})"
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except NarrowsError as error:
-        _say(f"Error: {error}")
-        raise typer.Exit(1) from error

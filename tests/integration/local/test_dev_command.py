@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.acceptance]
 
-COMMAND = [sys.executable, "-c", "from monitor.cli.dev import app; app()"]
+COMMAND = [sys.executable, "-m", "monitor.cli", "dev"]
 REPOSITORY = Path(__file__).parents[3]
 
 
