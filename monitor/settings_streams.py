@@ -163,7 +163,7 @@ def _stream_name(name: str) -> str:
 class StreamSettings(Table):
     """One stream."""
 
-    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$", description="Name in commands, tables and metrics.")
+    name: Annotated[str, AfterValidator(_stream_name)] = Field(description="Name in commands, tables and metrics.")
     topic: str = Field(min_length=1, max_length=249, description="Kafka topic.")
     record_schema: RecordSchema = Field(alias="schema")
     detector: DetectorSettings = Field(default_factory=DetectorSettings)

@@ -15,7 +15,7 @@ from monitor.printable import printable
 from monitor.settings_types import parse_duration
 
 if TYPE_CHECKING:
-    from monitor.store import AnomalyRow, IncidentRow
+    from monitor.store.rows import AnomalyRow, IncidentRow
 
 app = typer.Typer(
     help="List anomalies and incidents, and see why a record was flagged.\n\nExample: narrows alerts list --since 1h",

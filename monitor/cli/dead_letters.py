@@ -14,7 +14,7 @@ from monitor.errors import UsageError
 from monitor.printable import printable_bytes
 
 if TYPE_CHECKING:
-    from monitor.store import DeadLetterRow
+    from monitor.store.rows import DeadLetterRow
 
 app = typer.Typer(
     help="List and replay records that could not be scored.\n\nExample: narrows dead-letters list",

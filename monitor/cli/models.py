@@ -23,7 +23,7 @@ from monitor.cli.output import (
 from monitor.cli.thresholds import print_thresholds, threshold_json
 
 if TYPE_CHECKING:
-    from monitor.store import ModelVersion, Threshold
+    from monitor.store.rows import ModelVersion, Threshold
 
 app = typer.Typer(
     help="List, show, promote and roll back versions of the detector.\n\nExample: narrows models list",

@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -198,3 +198,10 @@ def progress_bar() -> Iterator[Progress]:
     finally:
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """The same bar for what is counted: called with how many are done and how many there are."""
+    with progress_bar() as show:
+        yield lambda done, total: show(done / total if total else 1.0, f"{title}: {done:,} of {total:,}")

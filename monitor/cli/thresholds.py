@@ -16,7 +16,8 @@ from monitor.cli.output import Column, ago, emit_json, jsonable, number, percent
 from monitor.errors import NoChampion, UsageError
 
 if TYPE_CHECKING:
-    from monitor.store import ModelVersion, Store, Threshold
+    from monitor.store import Store
+    from monitor.store.rows import ModelVersion, Threshold
 
 app = typer.Typer(
     help="List and set the thresholds of the champion.\n\nExample: narrows thresholds list",

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from monitor.recorded import Recorded
     from monitor.settings import Settings
     from monitor.settings_streams import StreamSettings
-    from monitor.store import ModelVersion, Store
+    from monitor.store import Store
+    from monitor.store.rows import ModelVersion
 
 
 def train(
