@@ -1,0 +1,1 @@
+"""Work that is done on a schedule or on demand, one file a job. Nothing here knows a scheduler."""
