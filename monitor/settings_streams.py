@@ -115,6 +115,9 @@ class ScheduleSettings(Table):
     )
     retrain: ScheduleField = Field(default=Schedule(cron="0 3 * * *"), description="A new encoder, then the gate.")
     prune: ScheduleField = Field(default=Schedule(interval=timedelta(hours=1)), description="Retention.")
+    retrain_time_limit: Duration = Field(
+        default=timedelta(hours=1), description="Longest training; one that takes longer is ended and fails."
+    )
 
 
 class RecalibrationSettings(Table):
