@@ -12,6 +12,7 @@ import numpy as np
 from models.api import DetectorConfig, FloatArray, IntArray, ModelCard, Scores, ThresholdSpec
 from monitor.champion import Champion
 from monitor.settings_streams import RecordSchema, StreamSettings
+from monitor.store import Store
 
 SCHEMA: dict[str, Any] = {"dimension": 2, "id": "id", "event_time": "ts", "label": "label", "features": "x"}
 
@@ -60,10 +61,25 @@ def threshold(label: str, value: float) -> ThresholdSpec:
     return ThresholdSpec(label, value, 0.1, 10, "conformal", np.linspace(0.5, value, 10))
 
 
-def champion(*, scorer: Any = None, values: tuple[float, float] = (3.0, 2.0)) -> Champion:
-    """Version 7 (row 70): "low" flags beyond a distance of 2, "high" beyond 1."""
-    specs = (threshold("low", values[0]), threshold("high", values[1]))
-    return Champion(70, 7, scorer or LineScorer(), (701, 702), specs)
+def specs(values: tuple[float, float] = (3.0, 2.0)) -> tuple[ThresholdSpec, ThresholdSpec]:
+    """Thresholds: "low" flags beyond a distance of 2, "high" beyond 1."""
+    return threshold("low", values[0]), threshold("high", values[1])
+
+
+def champion(*, scorer: Any = None, version_id: int = 70, threshold_ids: tuple[int, ...] = (701, 702)) -> Champion:
+    """Version 7 on the line."""
+    return Champion(version_id, 7, scorer or LineScorer(), threshold_ids, specs())
+
+
+def publish_champion(store: Store) -> Champion:
+    """The same champion as rows of a store; there is no artifact."""
+    now = datetime(2023, 11, 1, tzinfo=UTC)
+    version = store.models.publish(
+        stream="s", artifact_uri="s/none", sha256="0" * 64, classes=("low", "high"), n_train=4, n_calibration=4,
+        metrics={}, thresholds=specs(), now=now, who="test",
+    )  # fmt: skip
+    ids = tuple(row.id for row in store.models.thresholds(version.id))
+    return champion(version_id=version.id, threshold_ids=ids)
 
 
 class FakeClock:
