@@ -36,7 +36,7 @@ class Finding:
     """Result of one check.
 
     Attributes:
-        check: What was looked at: ``config``, ``registry``, ``store``, ``champion``, ``broker``, ``topic`` or ``records``.
+        check: What was looked at, such as ``store``, ``broker``, ``topic`` or ``records``.
         stream: Whose, for the checks of a stream.
         status: ``"ok"``, ``"warn"`` (works, or will, but look at it) or ``"fail"``.
         detail: What was found.
