@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from monitor import wiring
 from monitor.clock import SystemClock
 from monitor.retrying import Outage, Stopped, until_available
+from monitor.settings import fingerprint
 
 if TYPE_CHECKING:
     from monitor.ports import Metrics
@@ -111,8 +112,14 @@ def _stream_work(
 ) -> Callable[[], None]:
     """Load the champion now, so that its absence ends the command, and return what runs the stream."""
     reloader = wiring.make_reloader(settings, stream, store=store, metrics=metrics)
-    outage = Outage(stream=stream.name, clock=SystemClock(stop), metrics=metrics)
-    until_available(reloader.refresh, outage=outage, stop=stop)
+    clock = SystemClock(stop)
+    outage = Outage(stream=stream.name, clock=clock, metrics=metrics)
+
+    def introduce() -> None:
+        store.streams.sync(stream.name, stream.topic, fingerprint(stream), now=clock.now())
+        reloader.refresh()
+
+    until_available(introduce, outage=outage, stop=stop)
     worker = wiring.make_worker(settings, stream, store=store, reloader=reloader, metrics=metrics, stop=stop)
 
     def work() -> None:

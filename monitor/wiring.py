@@ -71,8 +71,10 @@ def make_worker(
     metrics: Metrics,
     stop: Event,
 ) -> Worker:
-    """The worker of a stream."""
+    """The worker of a stream; the store learns of the stream and of how many samples it may keep."""
     clock = SystemClock(stop)
+    samples = stream.samples
+    store.pipeline.limit_samples(stream.name, recent=samples.recent, reservoir_per_class=samples.reservoir_per_class)
 
     def build(source: RecordSource) -> Pipeline:
         return Pipeline(

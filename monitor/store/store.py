@@ -9,10 +9,13 @@ from typing import Self
 
 from monitor.errors import NotFound, StoreUnavailable
 from monitor.store.admin import StoreAdmin
+from monitor.store.alert_store import AlertStore
+from monitor.store.dead_letter_store import DeadLetterStore
 from monitor.store.engine import Database
 from monitor.store.job_store import JobStore
 from monitor.store.model_store import ModelStore
 from monitor.store.pipeline_store import SqlPipelineStore
+from monitor.store.sample_store import SampleStore
 from monitor.store.stream_store import StreamStore
 
 
@@ -29,6 +32,9 @@ class Store:
         models: Versions and thresholds.
         jobs: Leases and runs.
         streams: What is configured.
+        samples: Records kept for calibration and training.
+        alerts: Anomalies and incidents, for people.
+        dead_letters: Records that could not be scored, for people.
     """
 
     def __init__(self, database: Database, *, now: Callable[[], datetime]) -> None:
@@ -38,6 +44,9 @@ class Store:
         self.models = ModelStore(database)
         self.jobs = JobStore(database)
         self.streams = StreamStore(database)
+        self.samples = SampleStore(database)
+        self.alerts = AlertStore(database)
+        self.dead_letters = DeadLetterStore(database)
 
     def close(self) -> None:
         """Close all connections; safe to call twice."""
