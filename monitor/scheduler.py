@@ -124,6 +124,8 @@ class SchedulerService:
     ) -> None:
         self._ports = JobPorts(store, registry, clock, metrics)
         self._streams = [stream for stream in settings.streams if streams is None or stream.name in streams]
+        # Schedulers that were given streams of their own do not compete with those of other streams.
+        self._lease_name = LEASE if streams is None else ":".join([LEASE, *sorted(streams)])
         self._stop = stop_event
         self._ttl_s, self._catch_up_after_s = ttl_s, catch_up_after_s
         self._outage = Outage(stream=LEASE, clock=clock, metrics=metrics)
@@ -139,17 +141,13 @@ class SchedulerService:
 
     def _stand(self) -> None:
         jobs = self._ports.store.jobs
-        lease = jobs.acquire(self._lease_name(), holder=holder(), ttl_s=self._ttl_s, now=self._ports.clock.now())
+        lease = jobs.acquire(self._lease_name, holder=holder(), ttl_s=self._ttl_s, now=self._ports.clock.now())
         self._outage.over()
         if lease is None:
             self._stop.wait(self._ttl_s / RENEWALS_PER_TTL)
             return
         with LeaseKeeper(jobs, lease, ttl_s=self._ttl_s, clock=self._ports.clock, stop=self._stop) as keeper:
             self._lead(keeper)
-
-    def _lease_name(self) -> str:
-        """One lease for a deployment; schedulers that were given streams of their own do not compete."""
-        return ":".join([LEASE, *sorted(stream.name for stream in self._streams)])
 
     def _lead(self, keeper: LeaseKeeper) -> None:
         term = Term(self._ports, self._streams, catch_up_after_s=self._catch_up_after_s)

@@ -161,7 +161,7 @@ def _publish(
 
 
 def _window(samples: SampleSet, found: Split) -> tuple[datetime | None, datetime | None]:
-    """Event times between which the candidate learned from the stream; rows of a training file have no time to go by."""
+    """Event times between which the candidate learned from the stream; rows of a file have no time to go by."""
     times = [samples.event_times[row] for row in found.train if not np.isnan(samples.scores[row])]
     return min(times, default=None), max(times, default=None)
 

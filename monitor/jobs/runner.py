@@ -75,7 +75,7 @@ def run_job(
         now = ports.clock.now()
         close_dead_runs(name, stream.name, ports=ports, now=now, lease=lease)
         run_id = ports.store.jobs.start_run(name, stream.name, holder=holder(), now=now)
-        scope = JobScope(ports, stream, now, lease, keeper, progress or _silent, force)
+        scope = JobScope(ports, stream, now, lease, keeper, progress or _logged(name, stream.name), force)
         outcome = _outcome(job, scope, name=name)
         return _finish(run_id, outcome, name=name, stream=stream.name, ports=ports)
 
@@ -163,5 +163,14 @@ def _already_running(name: str, stream: str, *, ports: JobPorts, ttl_s: float) -
     return JobOutcome("skipped", f"running since {since} by {who}", retry_after_s=ttl_s)
 
 
-def _silent(fraction: float, line: str) -> None:
-    """Progress that nobody asked for."""
+def _logged(name: str, stream: str) -> Progress:
+    """Progress as log lines, one for each quarter of the way."""
+    told = -1
+
+    def progress(fraction: float, line: str) -> None:
+        nonlocal told
+        if (quarter := int(fraction * 4)) > told:
+            told = quarter
+            logger.info("%s of %s: %.0f %%, %s", name, stream, 100 * fraction, line, extra={"action": "job_progress"})
+
+    return progress
