@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from monitor.errors import OffsetConflict, StoreError
 from monitor.records import BatchOutcome, TopicPartition
 from monitor.store import result_rows
-from monitor.store.dialects import insert
+from monitor.store.dialects import insert_new
 from monitor.store.engine import Database
 from monitor.store.incidents import group, join_incidents
 from monitor.store.sample_trim import Trimmer
@@ -156,7 +156,7 @@ class SqlPipelineStore:
             {"stream": stream, "topic": topic, "partition": number, "next_offset": start, "updated_at": now}
             for (topic, number), start in starts.items()
         ]
-        connection.execute(insert(connection, offsets).on_conflict_do_nothing(), rows)
+        insert_new(connection, offsets, rows)
         return _offsets(connection, stream)
 
     def _write(self, connection: Connection, outcome: BatchOutcome) -> None:
@@ -230,7 +230,7 @@ def _add(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, An
     """Insert; the unique key is only the second belt, so a row that it refuses means that the first one broke."""
     if not rows:
         return
-    added = connection.execute(insert(connection, table).on_conflict_do_nothing(), rows).rowcount
+    added = insert_new(connection, table, rows)
     if added != len(rows):
         logger.error(
             "%d of %d rows of %s were there already although the offsets had not moved: were offsets set back by hand?",

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from monitor.records import BatchOutcome
-from monitor.store.dialects import insert
+from monitor.store.dialects import insert_new
 from monitor.store.sketch import Sketch
 from monitor.store.tables import window_stats as table
 
@@ -39,8 +39,7 @@ def add_window(connection: Connection, outcome: BatchOutcome, *, now: datetime) 
     stored = connection.execute(_SELECT, key).one_or_none()
     if stored is None:
         row = {"stream": outcome.stream, "window_start": outcome.window_start, **_columns(added), "updated_at": now}
-        statement = insert(connection, table).on_conflict_do_nothing()
-        if connection.execute(statement, row).rowcount == 1:
+        if insert_new(connection, table, [row]) == 1:
             return
         stored = connection.execute(_SELECT, key).one()  # another worker was faster
     merged = _merge(dict(stored._mapping), added)  # noqa: SLF001 - the public name of a row's mapping
