@@ -15,6 +15,7 @@ number, in order, except ``id``.
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -106,7 +107,7 @@ def _number_matrix(x: NDArray[np.generic], *, path: Path) -> NDArray[np.float32]
     if x.ndim < 2 or not (np.issubdtype(x.dtype, np.number) or x.dtype == np.bool_):
         raise UsageError(f"{path}: X is {x.dtype} of shape {x.shape}; it must be numbers, one row a record: (n, D).")
     with np.errstate(over="ignore"):  # too large becomes infinite, and that is refused with its row and column
-        return x.reshape(len(x), -1).astype(np.float32)
+        return x.reshape(len(x), math.prod(x.shape[1:])).astype(np.float32)
 
 
 def _times(t: NDArray[np.generic] | None, *, path: Path) -> NDArray[np.float64] | None:
