@@ -1,4 +1,7 @@
-"""A detector on disk: ``model.safetensors`` and ``card.json``, hashed, written whole or not at all. Never pickle, never torch.load."""
+"""A detector on disk: ``model.safetensors`` and ``card.json``, hashed, written whole or not at all.
+
+Never pickle, never torch.load.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -20,6 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from models.api import DetectorConfig, ModelCard, Scorer, Trained
+from models.class_model import ClassModel
 from models.encoder import MlpEncoder
 from models.errors import (
     ArtifactError,
@@ -46,8 +51,8 @@ MAX_CLASSES = 100_000
 def save(trained: Trained | Scorer, folder: Path) -> str:
     """Write a detector to a new folder.
 
-    Order: (1) both files to a temporary folder beside the target, (2) fsync files and folder, (3) rename, (4) fsync the parent. A crash
-    before (3) leaves no folder of that name.
+    Order: (1) both files to a temporary folder beside the target, (2) fsync files and folder, (3) rename,
+    (4) fsync the parent. A crash before (3) leaves no folder of that name.
 
     Args:
         trained: A scorer, or the training result that holds it.
@@ -109,6 +114,7 @@ def _tensors(scorer: RegionScorer) -> dict[str, Tensor]:
     tensors = {f"encoder.{name}": tensor for name, tensor in scorer.encoder.state_dict().items()}
     tensors |= {f"regions.{name}": getattr(scorer.regions, name) for name in Regions.__dataclass_fields__}
     tensors |= {"standardiser.mean": scorer.standardiser.mean, "standardiser.scale": scorer.standardiser.scale}
+    tensors |= {"class_model.weight": scorer.class_model.weight, "class_model.bias": scorer.class_model.bias}
     tensors["centres"] = scorer.centres
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
@@ -125,6 +131,7 @@ def _assemble(card: ModelCard, tensors: dict[str, Tensor]) -> RegionScorer:
         card=card,
         standardiser=Standardiser(tensors["standardiser.mean"], tensors["standardiser.scale"]),
         encoder=encoder,
+        class_model=ClassModel(tensors["class_model.weight"], tensors["class_model.bias"], len(card.classes)),
         regions=regions,
         centres=tensors["centres"],
     )
@@ -138,15 +145,14 @@ def _check_shapes(scorer: RegionScorer) -> None:
         "standardiser.mean": (scorer.standardiser.mean, (card.dimension,)),
         "standardiser.scale": (scorer.standardiser.scale, (card.dimension,)),
         "centres": (scorer.centres, (len(card.classes), card.dimension)),
-        "regions.constant": (regions.constant, (len(card.classes),)),
+        "regions.offset": (regions.offset, (len(card.classes), regions.whitening.shape[2])),
     }
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
-    with torch.inference_mode():
-        probe = regions.distances(scorer.region_inputs(torch.zeros(1, card.dimension)))
-    if tuple(probe.shape) != (1, len(card.classes)):
-        raise ValueError(f"regions give shape {tuple(probe.shape)}")
+    shortlist = scorer.shortlist(np.zeros((1, card.dimension), dtype=np.float32), length=len(card.classes))
+    if not np.isfinite(shortlist.distances).all():
+        raise ValueError("a row of zeros has no finite score")
 
 
 def _card_bytes(card: ModelCard) -> bytes:

@@ -1,6 +1,7 @@
 """Does the encoder still tell rows apart? Figures of collapse and the refusal; it knows no labels.
 
-One centre per class collapses quietly when the input is contaminated (METHOD, section 1, traps): losses look fine and every score is the same.
+One centre per class collapses quietly when the input is contaminated (METHOD, section 1, traps): losses look fine and
+every score is the same.
 """
 
 from __future__ import annotations
@@ -42,12 +43,11 @@ def measure_collapse(scorer: RegionScorer, x: NDArray[np.float32], *, seed: int)
     rows = x[:MAX_ROWS]
     encoder = MlpEncoder(rows.shape[1], scorer.card.config.embedding_dim, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
-        hidden = encoder.hidden_layers(scorer.standardiser(torch.from_numpy(rows)))
-        random_embedding = encoder.mean(hidden[-1]).numpy()
+        _, random_embedding = encoder.layers(scorer.standardiser(torch.from_numpy(rows)))
     return CollapseFigures(
         score_diversity=score_diversity(scorer.score(rows).score, rows),
         effective_rank=effective_rank(scorer.embed(rows)),
-        random_effective_rank=effective_rank(random_embedding),
+        random_effective_rank=effective_rank(random_embedding.numpy()),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -32,10 +33,6 @@ class Encoding:
     mean: Tensor
     log_scale: Tensor
 
-    def layers(self) -> Tensor:
-        """h1, h2, h3 and z side by side, (B, 3 * 128 + Z)."""
-        return torch.cat((*self.hidden, self.mean), dim=1)
-
     def sample(self, *, generator: torch.Generator) -> Tensor:
         """One reparametrised draw z = f + s * eps, (B, Z)."""
         noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype)
@@ -55,7 +52,7 @@ class MlpEncoder(nn.Module):
         super().__init__()
         widths = [dimension] + [HIDDEN_WIDTH] * N_HIDDEN
         self.hidden = nn.ModuleList(
-            _linear(width_in, width_out, generator) for width_in, width_out in zip(widths, widths[1:], strict=False)
+            _linear(width_in, width_out, generator) for width_in, width_out in itertools.pairwise(widths)
         )
         self.mean = _linear(HIDDEN_WIDTH, embedding_dim, generator)
         self.log_scale = _linear(HIDDEN_WIDTH, embedding_dim, generator)
@@ -65,14 +62,18 @@ class MlpEncoder(nn.Module):
 
     def forward(self, inputs: Tensor) -> Encoding:
         """Encode network inputs of shape (B, D)."""
-        hidden = self.hidden_layers(inputs)
+        hidden, mean = self.layers(inputs)
         low, high = LOG_SCALE_RANGE
         centre, half = (low + high) / 2, (high - low) / 2
         log_scale = centre + half * torch.tanh((self.log_scale(hidden[-1]) - centre) / half)
-        return Encoding(hidden=hidden, mean=self.mean(hidden[-1]), log_scale=log_scale)
+        return Encoding(hidden=hidden, mean=mean, log_scale=log_scale)
 
-    def hidden_layers(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """h1, h2, h3 of network inputs of shape (B, D); each (B, 128)."""
+    def layers(self, inputs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """h1, h2, h3, each (B, 128), and z = f(x), (B, Z), of network inputs (B, D): what scoring needs."""
+        hidden = self._hidden_layers(inputs)
+        return hidden, self.mean(hidden[-1])
+
+    def _hidden_layers(self, inputs: Tensor) -> tuple[Tensor, ...]:
         outputs: list[Tensor] = []
         for layer in self.hidden:
             inputs = torch.relu(layer(inputs))

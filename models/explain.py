@@ -1,8 +1,9 @@
 """Why is this row anomalous? Contribution of each feature to its score, by integrated gradients. It decides nothing.
 
-Sundararajan et al. (2017), "Axiomatic attribution for deep networks", eq. 1: along a path from the class's mean row to the row, the gradient
-of the score to each feature times the feature's change sums to the score's change. The path is straight in the network's inputs (standardised
-and squashed), where a huge value does not hide the way to it; features map to inputs one to one, so the sum is the same.
+Sundararajan et al. (2017), "Axiomatic attribution for deep networks", eq. 1: along a path from the class's mean row to the
+row, the gradient of the score to each feature times the feature's change sums to the score's change. The path is straight
+in the network's inputs (standardised and squashed), where a huge value does not hide the way to it; features map to inputs
+one to one, so the sum is the same.
 """
 
 from __future__ import annotations
@@ -27,46 +28,53 @@ def contributions(scorer: RegionScorer, x: NDArray[np.float32], nearest: IntArra
     Args:
         scorer: The detector.
         x: Finite rows (B, D); meant for the few that are flagged (about 1 ms a row).
-        nearest: Nearest class of each row (B,), as scored.
+        nearest: Nearest class of each row (B,), as scored. The region that gave the score is that of the nearest class or, rarely,
+            of the runner-up; it is found again here.
 
     Returns:
-        Float64 (B, D); a row sums to its score minus the score of its class's mean row. What the quadrature misses is shared out
-        in proportion to the contributions' size, so the sum holds to float32 rounding (1e-4 of the score).
+        Float64 (B, D); a row sums to its score minus the score of the mean row of the region's class. What the quadrature misses
+        is shared out in proportion to the contributions' size, so the sum holds to float32 rounding (1e-3, absolute).
 
     Raises:
-        ScoringInputError: ``nearest`` does not fit the rows or the classes.
+        ScoringInputError: ``nearest`` does not fit the rows.
     """
-    if len(nearest) != len(x) or (len(x) and not 0 <= int(nearest.min()) <= int(nearest.max()) < len(scorer.centres)):
-        raise ScoringInputError("Each row to explain needs the index of its nearest class, as scored.")
+    if len(nearest) != len(x):
+        raise ScoringInputError(f"There are {len(x)} rows to explain but {len(nearest)} nearest classes.")
+    shortlist = scorer.shortlist(x, length=scorer.profile.shortlist)
+    best = shortlist.distances.argmin(axis=1)[:, None]
+    region = torch.from_numpy(np.take_along_axis(shortlist.classes, best, axis=1)[:, 0])
     result = np.zeros(x.shape, dtype=np.float64)
     for start in range(0, len(x), ROWS_AT_A_TIME):
         rows = slice(start, start + ROWS_AT_A_TIME)
         inputs = scorer.standardiser(torch.from_numpy(x[rows]))
-        result[rows] = _integrated(scorer, inputs, torch.from_numpy(np.asarray(nearest[rows]))).numpy()
+        result[rows] = _integrated(scorer, inputs, region[rows]).numpy()
     return result
 
 
-def _integrated(scorer: RegionScorer, inputs: Tensor, nearest: Tensor) -> Tensor:
-    baseline = scorer.centres[nearest]  # (B, D)
+def _integrated(scorer: RegionScorer, inputs: Tensor, region: Tensor) -> Tensor:
+    """Integrated gradients of rows that share no region necessarily, float64 (B, D)."""
+    baseline = scorer.centres[region]  # (B, D)
     points, weights = np.polynomial.legendre.leggauss(PATH_POINTS)
     fractions = torch.from_numpy((points + 1) / 2).float()  # (P,)
     change = inputs - baseline
     path = baseline + fractions[:, None, None] * change  # (P, B, D)
     flat = path.reshape(-1, inputs.shape[1]).requires_grad_()
-    score = class_score(scorer, flat, nearest.repeat(PATH_POINTS))
+    score = region_score(scorer, flat, region.repeat(PATH_POINTS))
     (gradient,) = torch.autograd.grad(score.sum(), flat)
     mean_gradient = torch.tensordot(torch.from_numpy(weights / 2), gradient.reshape(path.shape).double(), dims=1)
-    raw = mean_gradient * change.double()
     with torch.no_grad():
-        excess = class_score(scorer, inputs, nearest) - class_score(scorer, baseline, nearest)
-    return _complete(raw, excess)
+        excess = region_score(scorer, inputs, region) - region_score(scorer, baseline, region)
+    return _complete(mean_gradient * change.double(), excess)
 
 
-def class_score(scorer: RegionScorer, inputs: Tensor, nearest: Tensor) -> Tensor:
-    """Score against a given class, differentiable, float64 (B,), from network inputs (B, D)."""
-    distances = scorer.regions.distances(scorer.region_inputs(inputs)).double()
-    own = distances.gather(1, nearest[:, None]).squeeze(1)
-    return torch.log1p(own.clamp_min(MIN_DISTANCE))
+def region_score(scorer: RegionScorer, inputs: Tensor, region: Tensor) -> Tensor:
+    """Score against given regions, differentiable, float64 (B,), from network inputs (B, D)."""
+    layers = scorer.region_inputs(*scorer.encoder.layers(inputs))
+    distances = inputs.new_zeros(len(inputs))
+    for index in region.unique().tolist():
+        rows = torch.nonzero(region == index).squeeze(1)
+        distances = distances.index_put((rows,), scorer.regions.distance(layers[rows], index))
+    return torch.log1p(distances.double().clamp_min(MIN_DISTANCE))
 
 
 def _complete(raw: Tensor, excess: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.api import FloatArray, IntArray, ThresholdSpec
 from models.collapse import collapse_reason, effective_rank, score_diversity
 from models.ranking import auroc
-from models.scorer import RegionScorer, to_score
+from models.scorer import RegionScorer, Shortlist
 from models.thresholds import threshold_values
 
 
@@ -112,13 +112,12 @@ def measure(
     truth = np.array([position[str(label)] for label in labels[known]], dtype=np.int64)
     if not len(rows):
         return GateFigures(math.nan, math.nan, math.nan, math.nan, math.nan, n_rows=0)
-    distances = scorer.distances(rows)
-    nearest = distances.argmin(axis=1).astype(np.int64)
-    score = to_score(distances.min(axis=1))
+    scores = scorer.score(rows)
+    nearest, score = scores.nearest, scores.score
     return GateFigures(
         accuracy=float((nearest == truth).mean()),
         false_alarm_rate=float((score > threshold_values(nearest, thresholds)).mean()),
-        pseudo_unseen_auroc=pseudo_unseen_auroc(distances, truth),
+        pseudo_unseen_auroc=pseudo_unseen_auroc(scorer, rows, truth),
         score_diversity=score_diversity(score, rows.astype(np.float32)),
         effective_rank=effective_rank(scorer.embed(rows)),
         n_rows=len(rows),
@@ -126,24 +125,36 @@ def measure(
     )
 
 
-def pseudo_unseen_auroc(distances: NDArray[np.float32], labels: IntArray) -> float:
-    """Would a class be caught if its region were not there? Needs no second training.
+def pseudo_unseen_auroc(scorer: RegionScorer, x: FloatArray, labels: IntArray) -> float:
+    """Would a class be caught if the detector had no region for it? Needs no second training.
 
-    For each known class with rows: its column is left out, its rows are positive, all others negative; mean AUROC over classes.
+    For each known class with rows: the class is left out, its rows are positive, all others negative; mean AUROC over classes.
 
     Args:
-        distances: Distance of each row to each class (N, K).
+        scorer: The version.
+        x: Rows (N, D).
         labels: Class index (N,).
 
     Returns:
         A fraction; NaN for fewer than two classes.
     """
+    present = np.unique(labels)
+    if len(present) < 2:
+        return math.nan
+    # Without one class, the shortlist is what is left of a shortlist one longer.
+    shortlist = scorer.shortlist(x, length=scorer.profile.shortlist + 1)
     results = []
-    for index in np.unique(labels):
-        others = np.delete(distances, index, axis=1)
-        if others.shape[1] and (labels != index).any():
-            results.append(auroc(others.min(axis=1)[labels != index], others.min(axis=1)[labels == index]))
-    return float(np.mean(results)) if results else math.nan
+    for index in present:
+        score = _score_without(shortlist, int(index), length=scorer.profile.shortlist)
+        results.append(auroc(score[labels != index], score[labels == index]))
+    return float(np.mean(results))
+
+
+def _score_without(shortlist: Shortlist, index: int, *, length: int) -> NDArray[np.float32]:
+    """Distance to the nearest of the first ``length`` regions when class ``index`` is not there, (B,)."""
+    others = shortlist.classes != index
+    used = others & (np.cumsum(others, axis=1) <= length)
+    return np.where(used, shortlist.distances, np.inf).min(axis=1).astype(np.float32)
 
 
 def _soundness(candidate: GateFigures, tolerance: GateTolerance) -> list[str]:

@@ -17,7 +17,7 @@ BATCH_ROWS = 128
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
 #: lambda = 1 / (beta - 1): how much compactness weighs against relevance.
-RATE_WEIGHT = 0.01
+RATE_WEIGHT = 0.3
 #: Weight of the hinge that keeps class centres apart, and its margin in nats (centres 8 sigma apart).
 HINGE_WEIGHT = 0.1
 HINGE_MARGIN = 32.0

@@ -1,9 +1,12 @@
-"""Training rows to a calibrated detector: prepare, split, optimise, fit regions, calibrate, measure. It reads no file and no clock but its own stopwatch."""
+"""Training rows to a calibrated detector: split, optimise, fit regions, calibrate, measure. It reads no file.
+
+The only clock is a stopwatch for the report.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,23 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.api import DetectorConfig, FloatArray, ModelCard, Progress, ThresholdSpec, Trained
+from models.class_model import class_model
 from models.collapse import CollapseFigures, check_collapse, measure_collapse
-from models.encoder import MlpEncoder
 from models.errors import TrainingDataError
 from models.features import Standardiser, fit_standardiser
 from models.gate import pseudo_unseen_auroc
 from models.optimisation import Fitted, optimise
 from models.preparation import CALIBRATION_SHARE, HELD_OUT_SHARE, LabelledRows, cap_rows, prepare, split_indices
-from models.regions import Regions, fit_regions
-from models.scorer import RegionScorer
+from models.regions import fit_regions
+from models.scorer import PROFILES, RegionScorer
 from models.thresholds import METHOD_SMALLEST, calibrate, threshold_values
 
 #: Version of the artifact format that this program writes, and the highest it reads.
 FORMAT_VERSION = 1
 #: Training takes a random sample above this: METHOD's figures come from 8 000 rows, and time grows with rows.
 MAX_TRAINING_ROWS = 20_000
-#: Directions kept of the layers, and directions of each class in them (see ``regions``), by profile.
-REGION_RANKS: dict[str, tuple[int | None, int | None]] = {"full": (None, 32), "fast": (None, None)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +92,23 @@ def fit_parts(
     )
     report(0.9, "fitting class regions")
     card = _card(train, parts, config=config, seed=seed)
-    scorer = build_scorer(fitted.encoder, standardiser, inputs, labels, card=card)
+    scorer = build_scorer(fitted, standardiser, inputs, labels, card=card)
     report(0.95, "calibrating and measuring")
     return _finish(scorer, fitted, parts, seed=seed, started=started)
 
 
 def build_scorer(
-    encoder: MlpEncoder, standardiser: Standardiser, inputs: Tensor, labels: Tensor, *, card: ModelCard
+    fitted: Fitted, standardiser: Standardiser, inputs: Tensor, labels: Tensor, *, card: ModelCard
 ) -> RegionScorer:
     """Fit regions on the training rows' network inputs (N, D) and put the scorer together."""
     n_classes = len(card.classes)
-    rank, class_rank = REGION_RANKS[card.config.profile]
-    with torch.inference_mode():
-        encoding = encoder(inputs)
-        layers = encoding.mean if card.config.profile == "fast" else encoding.layers()
-    layers = layers.clone()
-    regions: Regions = fit_regions(layers, labels, n_classes=n_classes, rank=rank, class_rank=class_rank)
+    profile = PROFILES[card.config.profile]
+    with torch.no_grad():
+        hidden, embedding = fitted.encoder.layers(inputs)
+        layers = torch.cat((*(hidden[layer] for layer in profile.layers), embedding), dim=1)
+    regions = fit_regions(layers, labels, n_classes=n_classes, directions=profile.directions)
     centres = torch.stack([inputs[labels == k].mean(0) for k in range(n_classes)])
-    return RegionScorer(card=card, standardiser=standardiser, encoder=encoder, regions=regions, centres=centres)
+    return RegionScorer(card, standardiser, fitted.encoder, class_model(fitted.centres), regions, centres)
 
 
 def _finish(scorer: RegionScorer, fitted: Fitted, parts: Parts, *, seed: int, started: float) -> Trained:
@@ -122,21 +122,20 @@ def _finish(scorer: RegionScorer, fitted: Fitted, parts: Parts, *, seed: int, st
     metrics["seconds"] = seconds
     notes = [*parts.train.notes, *_calibration_notes(thresholds, asked=alpha)]
     report = {"losses": list(fitted.losses), "epochs": len(fitted.losses), "seconds": seconds, "notes": notes}
-    card = _with(scorer.card, metrics=metrics, report=report)
-    return Trained(RegionScorer(card, scorer.standardiser, scorer.encoder, scorer.regions, scorer.centres), thresholds)
+    card = replace(scorer.card, metrics=metrics, report=report)
+    return Trained(replace(scorer, card=card), thresholds)
 
 
 def _metrics(
     scorer: RegionScorer, thresholds: tuple[ThresholdSpec, ...], parts: Parts, figures: CollapseFigures
 ) -> dict[str, float]:
     held_out = parts.held_out if len(parts.held_out.x) else parts.calibration
-    distances = scorer.distances(held_out.x)
     scores = scorer.score(held_out.x)
     flagged = scores.score > threshold_values(scores.nearest, thresholds)
     return {
         "accuracy": float((scores.nearest == held_out.labels).mean()),
         "false_alarm_rate": float(flagged.mean()),
-        "pseudo_unseen_auroc": pseudo_unseen_auroc(distances, held_out.labels),
+        "pseudo_unseen_auroc": pseudo_unseen_auroc(scorer, held_out.x, held_out.labels),
         "score_diversity": figures.score_diversity,
         "effective_rank": figures.effective_rank,
         "random_init_effective_rank": figures.random_effective_rank,
@@ -172,16 +171,11 @@ def _card(train: LabelledRows, parts: Parts, *, config: DetectorConfig, seed: in
     )
 
 
-def _with(card: ModelCard, *, metrics: dict[str, float], report: dict[str, object]) -> ModelCard:
-    fields = {name: getattr(card, name) for name in ModelCard.__dataclass_fields__}
-    return ModelCard(**{**fields, "metrics": metrics, "report": report})
-
-
 def _check_config(config: DetectorConfig) -> None:
     if config.encoder != "mlp":
         raise TrainingDataError(f'There is no encoder "{config.encoder}"; use "mlp".')
-    if config.profile not in REGION_RANKS:
-        raise TrainingDataError(f'There is no profile "{config.profile}"; use one of {sorted(REGION_RANKS)}.')
+    if config.profile not in PROFILES:
+        raise TrainingDataError(f'There is no profile "{config.profile}"; use one of {sorted(PROFILES)}.')
     if config.embedding_dim < 1 or config.epochs < 1 or not 0 < config.false_alarm_rate < 0.5:
         raise TrainingDataError(
             "The detector needs embedding_dim >= 1, epochs >= 1 and a false_alarm_rate between 0 and 0.5; "
