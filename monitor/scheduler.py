@@ -138,6 +138,9 @@ class SchedulerService:
                 self._stand()
             except Unavailable as error:
                 self._outage.wait(error)
+            except Exception:  # the edge of a thread: a scheduler that ends silently would be missed days later
+                logger.exception("The scheduler failed; trying again", extra={"action": "scheduler_failed"})
+                self._stop.wait(self._ttl_s)
 
     def _stand(self) -> None:
         jobs = self._ports.store.jobs

@@ -11,10 +11,10 @@ def prune(scope: JobScope) -> JobOutcome:
     Raises:
         StoreUnavailable: The database is away.
     """
-    from monitor.store import retention  # noqa: PLC0415 - brings SQLAlchemy along
+    from monitor.store.retention import prune as delete_old  # noqa: PLC0415 - brings SQLAlchemy along
 
     store, stream = scope.ports.store, scope.stream
-    rows = retention.prune(store, stream=stream.name, retention=stream.retention, now=scope.now)
+    rows = delete_old(store, stream=stream.name, retention=stream.retention, now=scope.now)
     scope.check()
     samples = store.samples.trim(
         stream.name, recent=stream.samples.recent, reservoir_per_class=stream.samples.reservoir_per_class
