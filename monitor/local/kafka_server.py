@@ -162,8 +162,8 @@ class KafkaServer(LocalServer):
             **chosen,
         }
         config = self.folder / "server.properties"
-        lines = (f"{key}={value}".replace("\\", "\\\\") for key, value in merged.items())
-        config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines = (f"{key}={escape_property(value)}\n" for key, value in merged.items())
+        config.write_text("".join(lines), encoding="ascii")
         return config
 
     def _java(self, *arguments: str) -> list[str]:
@@ -176,3 +176,10 @@ class KafkaServer(LocalServer):
 
     def _environment(self) -> dict[str, str]:
         return {"LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
+
+
+def escape_property(value: str) -> str:
+    """Write a value for a Java properties file, which is read as Latin-1."""
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = (int.from_bytes(units[i : i + 2]) for i in range(0, len(units), 2))
+    return "".join(chr(code) if code < 0x80 else f"\\u{code:04x}" for code in codes)

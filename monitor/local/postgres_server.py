@@ -114,7 +114,7 @@ class PostgresServer(LocalServer):
         binary = _binary("initdb")
         if user is not None:
             hand_over(target, user=user)
-            make_reachable(binary)
+            make_reachable(binary, target)
         done = subprocess.run(
             [str(binary), "-D", str(target), "-U", SUPERUSER, *INITDB_FLAGS],
             env=ENVIRONMENT,
@@ -132,14 +132,17 @@ class PostgresServer(LocalServer):
     def _launch(self) -> ServerProcess:
         self._progress(f"Starting PostgreSQL on {LOOPBACK}:{self.port} ...")
         fixed = {"listen_addresses": LOOPBACK, "port": str(self.port), "unix_socket_directories": ""}
-        _forget_dead_postmaster(self.folder / "data")
+        user, binary, data = unprivileged_user(), _binary("postgres"), self.folder / "data"
+        if user is not None:
+            make_reachable(binary, data)  # again: programs that own a folder above may have closed it meanwhile
+        _forget_dead_postmaster(data)
         flags = (f"--{name}={value}" for name, value in {**self._options, **fixed}.items())
         return ServerProcess.spawn(
-            [str(_binary("postgres")), "-D", str(self.folder / "data"), *flags],
+            [str(binary), "-D", str(data), *flags],
             log=self.log,
             environment=ENVIRONMENT,
             owned=self._owned,
-            user=unprivileged_user(),
+            user=user,
             guard_signal=self.guard_signal,
         )
 

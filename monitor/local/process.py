@@ -118,6 +118,8 @@ class ServerProcess:
         self._guard = subprocess.Popen(
             [sys.executable, "-I", "-S", str(GUARD), str(self.pid), str(int(signal_number))],
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 

@@ -42,6 +42,7 @@ class LocalServer(ABC):
         self._timeout_s = timeout_s
         self._progress = progress
         self._process: ServerProcess | None = None
+        self._started_here = False
 
     @classmethod
     @abstractmethod
@@ -117,7 +118,9 @@ class LocalServer(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        """Stop what this handle started; a server that was found running is left alone."""
+        if self._started_here:
+            self.stop()
 
     def _start_or_attach(self, *, port: int | None) -> None:
         with locked(self.folder):
@@ -145,6 +148,7 @@ class LocalServer(ABC):
         self.port = require_free(port)
         self.log.unlink(missing_ok=True)
         self._process = process = self._launch()
+        self._started_here = True
         ServerState(pid=process.pid, started_at=process.started_at, port=port, options=self._options).save(self.folder)
         try:
             self._wait_until_it_answers()

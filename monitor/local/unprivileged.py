@@ -33,15 +33,14 @@ def group_of(user: str) -> int:
 
 
 def hand_over(folder: Path, *, user: str) -> None:
-    """Make an empty folder for a user, reachable and readable by nobody else."""
+    """Make an empty folder for a user, closed to everybody else."""
     folder.mkdir(mode=0o700)
     os.chown(folder, pwd.getpwnam(user).pw_uid, group_of(user))
-    make_reachable(folder)
 
 
-def make_reachable(path: Path) -> None:
-    """Let others pass through (not list) the folders above a path, such as a closed home of root."""
-    for folder in path.resolve().parents:
+def make_reachable(*paths: Path) -> None:
+    """Let others pass through (not list) the folders above some paths, such as a closed home of root."""
+    for folder in {folder for path in paths for folder in path.resolve().parents}:
         mode = stat.S_IMODE(folder.stat().st_mode)
         if not mode & stat.S_IXOTH:
             folder.chmod(mode | stat.S_IXOTH)

@@ -95,6 +95,21 @@ def test_kafka_server_starts_when_the_folder_is_half_finished(tmp_path: Path) ->
         assert server.pid != os.getpid()
 
 
+def test_kafka_server_is_left_running_when_found(private_kafka_server: KafkaServer) -> None:
+    """Leaving the context of a broker that somebody else started does not stop it."""
+    with KafkaServer.start(private_kafka_server.folder):
+        pass
+
+    assert private_kafka_server.answers
+
+
+def test_kafka_server_starts_when_the_path_is_not_plain(tmp_path: Path) -> None:
+    """Spaces and letters beyond ASCII in the path do not matter."""
+    with KafkaServer.start(tmp_path / "dáta dir") as server:
+        assert (server.folder / "data" / "meta.properties").exists()
+        assert server.answers
+
+
 def test_kafka_server_refuses_when_the_port_is_taken(tmp_path: Path) -> None:
     """A port asked for by name and taken is an error that names it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -62,9 +62,10 @@ def test_postgres_server_starts_when_a_dead_pid_file_is_left(tmp_path: Path) -> 
 
 def test_postgres_server_starts_when_the_folder_is_half_finished(tmp_path: Path) -> None:
     """An initdb that was cut short is begun again."""
-    (tmp_path / "postgres" / "data.partial" / "base").mkdir(parents=True)
+    folder = tmp_path / "dáta dir"
+    (folder / "data.partial" / "base").mkdir(parents=True)
 
-    with PostgresServer.start(tmp_path / "postgres") as server:
+    with PostgresServer.start(folder) as server:
         assert server.answers
 
 
