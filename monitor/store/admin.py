@@ -1,9 +1,10 @@
-"""Schema revisions of a database: where it is, where the program is, and the way between. No rows are read here."""
+"""What is done to a database as a whole: schema revisions, signs of life, retention. No rows are read here."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import datetime
 
 import sqlalchemy as sa
 from alembic import command
@@ -14,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from monitor.errors import SchemaBehind, StoreError
 from monitor.store.engine import Database
+from monitor.store.retention import RetentionPeriods, prune_database
 
 #: Key of the advisory lock that migrations take on PostgreSQL: the bytes of "narrows".
 _LOCK_KEY = int.from_bytes(b"narrows", "big")
@@ -25,7 +27,7 @@ _one_at_a_time = threading.Lock()
 
 
 class StoreAdmin:
-    """Upgrades, downgrades and checks a database.
+    """Upgrades, downgrades, checks and prunes a database.
 
     Args:
         database: Which one.
@@ -88,6 +90,14 @@ class StoreAdmin:
         """
         with self._database.read() as connection:
             connection.execute(sa.text("SELECT 1"))
+
+    def prune(self, *, stream: str, retention: RetentionPeriods, now: datetime) -> dict[str, int]:
+        """Delete the stream's rows that are past their time; see ``retention.prune``.
+
+        Returns:
+            Rows deleted, by table.
+        """
+        return prune_database(self._database, stream=stream, retention=retention, now=now)
 
     def _refuse_newer(self, current: str | None) -> None:
         if current is not None and current not in {script.revision for script in self._scripts.walk_revisions()}:
