@@ -51,7 +51,7 @@ PROPERTIES: Mapping[str, str] = MappingProxyType(
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
         "log.cleaner.dedupe.buffer.size": "8388608",  # the default takes 128 MB of the heap at once
-        "broker.session.timeout.ms": "2500",  # after a kill the broker may not come back before it is over
+        "broker.session.timeout.ms": "4000",  # a killed broker comes back only after it; a starved one is fenced by it
         "broker.heartbeat.interval.ms": "500",
         "num.io.threads": "4",
         "num.network.threads": "2",

@@ -56,7 +56,7 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 
 def runs(pid: int) -> bool:
     """Whether a process still does anything (a zombie does not)."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return psutil.pid_exists(pid) and bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
 
 
 def exports(out: str) -> dict[str, str]:
