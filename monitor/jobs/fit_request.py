@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,8 +64,8 @@ class FitResult:
     sha256: str
     thresholds: tuple[ThresholdSpec, ...]
     card: Mapping[str, Any]
-    candidate: Mapping[str, Any]
-    champion: Mapping[str, Any] | None
+    candidate: Mapping[str, float]
+    champion: Mapping[str, float] | None
     seconds: float
 
 
@@ -82,6 +83,7 @@ def write_request(
         "config": asdict(config),
         "seed": seed,
         "output": str(folder / _OUTPUT),
+        "result": str(folder / RESULT),
         "champion": None if champion is None else _champion(champion),
         "nice": _NICE,
     }
@@ -113,8 +115,8 @@ def read_result(folder: Path, *, status: int, stderr_tail: str) -> FitResult:
         sha256=str(result["sha256"]),
         thresholds=tuple(_threshold(spec) for spec in result["thresholds"]),
         card=result["card"],
-        candidate=result["candidate"],
-        champion=result["champion"],
+        candidate=_numbers(result["candidate"]),
+        champion=None if result["champion"] is None else _numbers(result["champion"]),
         seconds=float(result["seconds"]),
     )
 
@@ -123,7 +125,7 @@ def progress_of(line: str) -> tuple[float, str] | None:
     """Fraction and words of a progress line; None for a line that is none."""
     try:
         parsed = json.loads(line)
-        return float(parsed["fraction"]), str(parsed["line"])
+        return float(parsed["progress"]), str(parsed["message"])
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -132,8 +134,15 @@ def _champion(champion: ChampionFiles) -> dict[str, Any]:
     return {
         "folder": str(champion.folder),
         "sha256": champion.sha256,
-        "thresholds": [{"class_label": spec.class_label, "value": spec.value} for spec in champion.thresholds],
+        "thresholds": [
+            {"class_label": spec.class_label, "value": spec.value, "alpha": spec.alpha} for spec in champion.thresholds
+        ],
     }
+
+
+def _numbers(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Figures with NaN again where JSON, which has none, says null."""
+    return {name: math.nan if value is None else value for name, value in figures.items()}
 
 
 def _threshold(spec: Mapping[str, Any]) -> ThresholdSpec:

@@ -14,9 +14,10 @@ Steps 4 and 5 carry the lease: a run that lost it changes nothing.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +35,7 @@ from monitor.jobs.recalibrate import spec_of
 from monitor.jobs.training_rows import Labelled, Split
 
 if TYPE_CHECKING:
-    from models.gate import GateDecision
+    from models.gate import GateDecision, GateFigures
     from monitor.store.rows import ModelVersion, SampleSet
 
 WHO = "job:retrain"
@@ -122,7 +123,7 @@ def _champion_files(scope: JobScope, champion: ModelVersion) -> ChampionFiles:
 
 
 def _decide(scope: JobScope, result: FitResult) -> GateDecision:
-    from models.gate import GateFigures, GateTolerance, decide  # noqa: PLC0415 - brings torch along
+    from models.gate import GateTolerance, decide  # noqa: PLC0415 - brings torch along
 
     gate = scope.stream.gate
     tolerance = GateTolerance(
@@ -131,8 +132,15 @@ def _decide(scope: JobScope, result: FitResult) -> GateDecision:
         pseudo_unseen_auroc=gate.auroc_tolerance,
         min_rows=gate.min_rows,
     )
-    champion = None if result.champion is None else GateFigures(**result.champion)
-    return decide(champion, GateFigures(**result.candidate), tolerance=tolerance)
+    champion = None if result.champion is None else _figures(result.champion)
+    return decide(champion, _figures(result.candidate), tolerance=tolerance)
+
+
+def _figures(figures: Mapping[str, float]) -> GateFigures:
+    from models.gate import GateFigures  # noqa: PLC0415 - brings torch along
+
+    counts = {"n_rows": int(figures["n_rows"]), "n_not_finite": int(figures["n_not_finite"])}
+    return GateFigures(**{**figures, **counts})  # type: ignore[arg-type]  # the counts are ints
 
 
 def _publish(
@@ -174,7 +182,7 @@ def _settle(
         "model_version": version.number,
         "parent": None if champion is None else champion.number,
         "reasons": list(decision.reasons),
-        "figures": decision.figures,
+        "figures": {name: None if figures is None else _finite(figures) for name, figures in decision.figures.items()},
         "seconds": round(result.seconds, 3),
     }
     reasons = " ".join(decision.reasons)
@@ -187,6 +195,11 @@ def _settle(
         return JobOutcome("rejected", left, detail)
     store.promote(stream, version.number, who=WHO, reason=reasons, now=scope.now, lease=scope.lease)
     return JobOutcome("succeeded", f"version {version.number} is champion: {reasons}", detail)
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Figures for a JSON column, which has no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 @contextmanager
