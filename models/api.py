@@ -59,12 +59,13 @@ class ThresholdSpec:
     Attributes:
         class_label: Label of the class.
         value: A record whose nearest class is this one is flagged when its score is greater.
-        alpha: False-alarm rate that ``value`` keeps: the one asked for, unless ``method`` is ``"conformal-pooled-smallest"``.
+        alpha: False-alarm rate that ``value`` keeps: the one asked for, unless ``method`` is
+            ``"conformal-pooled-smallest"``.
         n_calibration: Number of calibration scores behind ``value``.
         method: ``"conformal"`` (the class's own scores), ``"conformal-pooled"`` (too few; all classes together) or
             ``"conformal-pooled-smallest"`` (too few even together; ``alpha`` is the smallest rate that they reach).
-        calibration_scores: Sorted calibration scores float64 (m,), m <= 2000, from which p-values are computed; a subsample
-            by fixed ranks where there are more.
+        calibration_scores: Sorted calibration scores float64 (m,), m <= 2000, from which p-values are computed; a
+            subsample by fixed ranks where there are more.
     """
 
     class_label: str
@@ -87,7 +88,8 @@ class ModelCard:
         seed: Seed of the training run.
         n_train: Training rows.
         n_calibration: Calibration rows.
-        metrics: Figures measured on held-out rows of the training run (accuracy, false-alarm rate, collapse checks, ...).
+        metrics: Figures measured on held-out rows of the training run (accuracy, false-alarm rate, collapse checks,
+            ...).
         report: Losses by epoch, seconds and other notes of the run.
     """
 
@@ -118,7 +120,10 @@ class Scorer(Protocol):
         ...
 
     def explain(self, x: FloatArray, nearest: IntArray) -> NDArray[np.float64]:
-        """Contribution of each feature to the score, float64 (B, D); rows sum to the score's excess over the class's own."""
+        """Contribution of each feature to the score, float64 (B, D).
+
+        Rows sum to the score's excess over the class's own.
+        """
         ...
 
 
@@ -135,8 +140,9 @@ def fit(
 ) -> Trained:
     """Train and calibrate a detector.
 
-    Called by the training process and the command line; blocks for seconds to a minute, uses no global random state, gives the same
-    result for the same rows and seed. Rows are split within each class: 70 % train, 20 % calibrate, 10 % measure.
+    Called by the training process and the command line; blocks for seconds to a minute, uses no global random state,
+    gives the same result for the same rows and seed. Rows are split within each class: 70 % train, 20 % calibrate, 10 %
+    measure.
 
     Args:
         x: Rows (N, D), numbers; rows with NaN or infinity are dropped and counted in ``card.report["notes"]``.
@@ -193,7 +199,31 @@ def calibrate(
 
 
 def p_values(scores: FloatArray, nearest: IntArray, specs: Sequence[ThresholdSpec]) -> NDArray[np.float64]:
-    """Conformal p-values (B,): p <= alpha exactly when score > value; needs no torch. See ``models.thresholds.p_values``."""
+    """Conformal p-values (B,): p <= alpha exactly when score > value; needs no torch.
+
+    See ``models.thresholds.p_values``.
+    """
     from models import thresholds  # noqa: PLC0415 - it imports this module
 
     return thresholds.p_values(scores, nearest, specs)
+
+
+def evaluate(
+    x: FloatArray,
+    y: NDArray[np.str_],
+    *,
+    config: DetectorConfig,
+    held_out: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    dataset: str = "",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Leave-one-class-out: what would it catch? The JSON of ``narrows evaluate``. See ``models.evaluation.evaluate``.
+
+    Raises:
+        models.errors.EvaluationError: Fewer than two classes, or one that is not there.
+        models.errors.TrainingDataError: The rows cannot be learned from.
+    """
+    from models import evaluation  # noqa: PLC0415 - torch only when it is needed
+
+    return evaluation.evaluate(x, y, config=config, held_out=held_out, seeds=seeds, dataset=dataset, progress=progress)

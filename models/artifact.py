@@ -99,7 +99,8 @@ def load(folder: Path, *, sha256: str) -> RegionScorer:
     found = _digest(weights, card_bytes)
     if found != sha256.lower():
         raise ArtifactTampered(
-            f"{folder} has SHA-256 {found[:12]}..., but {sha256[:12]}... was recorded when it was saved; restore it from a backup.",
+            f"{folder} has SHA-256 {found[:12]}..., but {sha256[:12]}... was recorded when it was saved; "
+            "restore it from a backup.",
             found=found,
             expected=sha256,
         )

@@ -25,7 +25,10 @@ class ClassModel:
     n_classes: int
 
     def nearest(self, embedding: Tensor, *, length: int) -> Tensor:
-        """Indices of the nearest classes, nearest first, (B, length); by D_k(z) less its part |z|^2 / 2 that all share."""
+        """Indices of the nearest classes, nearest first, (B, length).
+
+        By D_k(z) less its part |z|^2 / 2 that all share.
+        """
         distances = torch.addmm(self.bias, embedding, self.weight)[:, : self.n_classes]
         if length == 1:
             return distances.argmin(1, keepdim=True)

@@ -65,7 +65,7 @@ def check_collapse(figures: CollapseFigures) -> None:
 def collapse_reason(diversity: float, rank: float) -> str | None:
     """A sentence when the figures show a collapse, else None."""
     if diversity < MIN_SCORE_DIVERSITY:
-        return f"Scores have collapsed: {diversity:.3f} distinct scores per distinct row, at least {MIN_SCORE_DIVERSITY} expected."
+        return f"Scores have collapsed: {diversity:.3f} distinct scores a row, at least {MIN_SCORE_DIVERSITY} expected."
     if rank < MIN_EFFECTIVE_RANK:
         return f"The embedding has collapsed: effective rank {rank:.2f}, at least {MIN_EFFECTIVE_RANK} expected."
     return None

@@ -83,7 +83,7 @@ class MlpEncoder(nn.Module):
 
 def _linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:
     """A linear layer with He-uniform weights from ``generator`` (He et al. 2015, eq. 10), zero bias."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out)  # type: ignore[no-untyped-call, unused-ignore]
+    layer = nn.Linear(width_in, width_out, device="meta").to_empty(device="cpu")  # leaves the global random state alone
     bound = math.sqrt(6.0 / width_in)
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)

@@ -1,9 +1,9 @@
 """Why is this row anomalous? Contribution of each feature to its score, by integrated gradients. It decides nothing.
 
-Sundararajan et al. (2017), "Axiomatic attribution for deep networks", eq. 1: along a path from the class's mean row to the
-row, the gradient of the score to each feature times the feature's change sums to the score's change. The path is straight
-in the network's inputs (standardised and squashed), where a huge value does not hide the way to it; features map to inputs
-one to one, so the sum is the same.
+Sundararajan et al. (2017), "Axiomatic attribution for deep networks", eq. 1: along a path from the class's mean row to
+the row, the gradient of the score to each feature times the feature's change sums to the score's change. The path is
+straight in the network's inputs (standardised and squashed), where a huge value does not hide the way to it; features
+map to inputs one to one, so the sum is the same.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ def contributions(scorer: RegionScorer, x: NDArray[np.float32], nearest: IntArra
     Args:
         scorer: The detector.
         x: Finite rows (B, D); meant for the few that are flagged (about 1 ms a row).
-        nearest: Nearest class of each row (B,), as scored. The region that gave the score is that of the nearest class or, rarely,
-            of the runner-up; it is found again here.
+        nearest: Nearest class of each row (B,), as scored. The region that gave the score is that of the nearest class
+            or, rarely, of the runner-up; it is found again here.
 
     Returns:
-        Float64 (B, D); a row sums to its score minus the score of the mean row of the region's class. What the quadrature misses
-        is shared out in proportion to the contributions' size, so the sum holds to float32 rounding (1e-3, absolute).
+        Float64 (B, D); a row sums to its score minus the score of the mean row of the region's class. What the
+        quadrature misses is shared out in proportion to the contributions' size, so the sum holds to float32 rounding
+        (1e-3, absolute).
 
     Raises:
         ScoringInputError: ``nearest`` does not fit the rows.
@@ -71,7 +72,7 @@ def region_score(scorer: RegionScorer, inputs: Tensor, region: Tensor) -> Tensor
     """Score against given regions, differentiable, float64 (B,), from network inputs (B, D)."""
     layers = scorer.region_inputs(*scorer.encoder.layers(inputs))
     distances = inputs.new_zeros(len(inputs))
-    for index in region.unique().tolist():
+    for index in sorted(set(region.tolist())):
         rows = torch.nonzero(region == index).squeeze(1)
         distances = distances.index_put((rows,), scorer.regions.distance(layers[rows], index))
     return torch.log1p(distances.double().clamp_min(MIN_DISTANCE))

@@ -23,7 +23,8 @@ class GateFigures:
     Attributes:
         accuracy: Share of rows of known classes whose nearest class is their label.
         false_alarm_rate: Share of rows of known classes that the thresholds flag.
-        pseudo_unseen_auroc: AUROC of each known class's rows against the others when its region is left out, mean over classes.
+        pseudo_unseen_auroc: AUROC of each known class's rows against the others when its region is left out, mean over
+            classes.
         score_diversity: Distinct scores over distinct rows.
         effective_rank: Effective rank of the embedding.
         n_rows: Rows of known classes measured.
@@ -47,7 +48,8 @@ class GateTolerance:
         accuracy: Allowed loss of accuracy.
         false_alarm_rate: Allowed rise of the false-alarm rate.
         pseudo_unseen_auroc: Allowed loss of AUROC.
-        max_false_alarm_rate: Highest false-alarm rate of any candidate; a champion that is worse itself sets the limit instead.
+        max_false_alarm_rate: Highest false-alarm rate of any candidate; a champion that is worse itself sets the limit
+            instead.
         min_pseudo_unseen_auroc: Lowest AUROC of a first version, which has no champion to be compared with.
         min_rows: Fewest rows that decide anything.
     """
@@ -62,7 +64,7 @@ class GateTolerance:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """The decision, with a plain sentence for each reason against (or one for) the candidate, and the figures behind it."""
+    """The decision, a plain sentence for each reason against the candidate (or one for it), and the figures."""
 
     passed: bool
     reasons: tuple[str, ...]
@@ -128,7 +130,8 @@ def measure(
 def pseudo_unseen_auroc(scorer: RegionScorer, x: FloatArray, labels: IntArray) -> float:
     """Would a class be caught if the detector had no region for it? Needs no second training.
 
-    For each known class with rows: the class is left out, its rows are positive, all others negative; mean AUROC over classes.
+    For each known class with rows: the class is left out, its rows are positive, all others negative; mean AUROC over
+    classes.
 
     Args:
         scorer: The version.
@@ -154,7 +157,8 @@ def _score_without(shortlist: Shortlist, index: int, *, length: int) -> NDArray[
     """Distance to the nearest of the first ``length`` regions when class ``index`` is not there, (B,)."""
     others = shortlist.classes != index
     used = others & (np.cumsum(others, axis=1) <= length)
-    return np.where(used, shortlist.distances, np.inf).min(axis=1).astype(np.float32)
+    distance: NDArray[np.float32] = np.where(used, shortlist.distances, np.float32(np.inf)).min(axis=1)
+    return distance
 
 
 def _soundness(candidate: GateFigures, tolerance: GateTolerance) -> list[str]:
@@ -205,6 +209,7 @@ def _praise(champion: GateFigures | None, candidate: GateFigures) -> str:
         return f"There is no champion; the candidate is sound on {candidate.n_rows} rows."
     return (
         f"On {candidate.n_rows} rows accuracy is {candidate.accuracy:.2%} (champion {champion.accuracy:.2%}), "
-        f"false-alarm rate {candidate.false_alarm_rate:.2%} ({champion.false_alarm_rate:.2%}), AUROC on left-out known classes "
-        f"{candidate.pseudo_unseen_auroc:.3f} ({champion.pseudo_unseen_auroc:.3f}): within tolerance."
+        f"false-alarm rate {candidate.false_alarm_rate:.2%} ({champion.false_alarm_rate:.2%}), "
+        f"AUROC on left-out known classes {candidate.pseudo_unseen_auroc:.3f} "
+        f"({champion.pseudo_unseen_auroc:.3f}): within tolerance."
     )

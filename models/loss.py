@@ -9,8 +9,8 @@ entropy bottleneck"). Both terms are bounded with class models q(z|k) = N(mu_k, 
 
 in the spirit of Ando, "Deep Representation Learning with an Information-theoretic Loss" (arXiv 2111.12950).
 
-Traps avoided: sigma is fixed, so it can neither stay at zero behind a ReLU nor shrink without bound; log s is bounded by the
-encoder; the mean pairwise KL between classes, an unbounded upper bound, is not maximised.
+Traps avoided: sigma is fixed, so it can neither stay at zero behind a ReLU nor shrink without bound; log s is bounded
+by the encoder; the mean pairwise KL between classes, an unbounded upper bound, is not maximised.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def relevance_loss(distances: Tensor, labels: Tensor, log_prior: Tensor) -> Tens
 def rate(mean: Tensor, log_scale: Tensor, own_centre: Tensor, *, sigma: float = CLASS_SIGMA) -> Tensor:
     """KL(p(z|x) || q(z|y)), the upper bound on I(X;Z|Y).
 
-    KL = |f - mu_y|^2 / (2 sigma^2) + sum(s^2 / (2 sigma^2) - log(s / sigma) - 1/2). With one class and s fixed this is Deep SVDD.
+    KL = |f - mu_y|^2 / (2 sigma^2) + sum(s^2 / (2 sigma^2) - log(s / sigma) - 1/2). With one class and s fixed this is
+    Deep SVDD.
 
     Args:
         mean: f(x), (B, Z).

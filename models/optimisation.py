@@ -86,7 +86,7 @@ def optimise(
     losses: list[float] = []
     for epoch in range(n_epochs):
         total = 0.0
-        for rows in torch.randperm(len(inputs), generator=generator).split(BATCH_ROWS):
+        for rows in torch.split(torch.randperm(len(inputs), generator=generator), BATCH_ROWS):
             optimiser.zero_grad()
             loss = batch_loss(encoder, centres, log_prior, inputs[rows], labels[rows], generator=generator)
             loss.backward()  # type: ignore[no-untyped-call, unused-ignore]

@@ -47,8 +47,8 @@ class LabelledRows:
 def prepare(x: FloatArray, y: NDArray[np.str_] | None) -> LabelledRows:
     """Clean rows for training.
 
-    Rows with NaN or infinity are dropped and counted; so are rows without a label where others have one (they are not used yet), and
-    classes of fewer than 3 rows. Without any label all rows form one class.
+    Rows with NaN or infinity are dropped and counted; so are rows without a label where others have one (they are not
+    used yet), and classes of fewer than 3 rows. Without any label all rows form one class.
 
     Args:
         x: Rows (N, D).
@@ -61,7 +61,7 @@ def prepare(x: FloatArray, y: NDArray[np.str_] | None) -> LabelledRows:
         TrainingDataError: Wrong shapes, too many broken rows, or too few rows left.
     """
     _check_shapes(x, y)
-    rows, names, notes = _drop_broken(np.asarray(x), None if y is None else np.asarray(y).astype(np.str_))
+    rows, names, notes = _drop_broken(x, None if y is None else np.asarray(y).astype(np.str_))
     rows, names, label_notes = _settle_labels(rows, names)
     rows, names, rare_notes = _drop_rare(rows, names)
     if len(rows) < MIN_ROWS:
@@ -103,7 +103,8 @@ def split_indices(
 def cap_rows(labels: IntArray, *, limit: int, generator: np.random.Generator) -> IntArray:
     """Positions of at most ``limit`` random rows; the rows of a rare class are kept before those of a common one.
 
-    Each class may keep up to an equal share of the limit; what rare classes leave unused goes to the others in proportion.
+    Each class may keep up to an equal share of the limit; what rare classes leave unused goes to the others in
+    proportion.
     """
     if len(labels) <= limit:
         return np.arange(len(labels), dtype=np.int64)
@@ -155,8 +156,8 @@ def _drop_rare(
     rare = names[counts < MIN_CLASS_ROWS]
     if len(rare) == len(names):
         raise TrainingDataError(
-            f"No class has {MIN_CLASS_ROWS} rows; bring at least {MIN_CLASS_ROWS} rows a class, better 30, or leave the labels "
-            "out to train on all rows as one class.",
+            f"No class has {MIN_CLASS_ROWS} rows; bring at least {MIN_CLASS_ROWS} rows a class, better 30, "
+            "or leave the labels out to train on all rows as one class.",
             n_classes=len(names),
         )
     kept = ~np.isin(y, rare)

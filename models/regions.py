@@ -4,8 +4,8 @@ A row's layers ``a`` are divided by their spread. Class k has the mean m_k and t
 
     S_k = w_k C_k + (1 - w_k) C + ridge I,   w_k = n_k / (n_k + dim / 2),   ridge = 1e-3 tr(C) / dim
 
-(C_k: of the class; C: pooled within the classes), and the distance q_k(a) = |W_k' (a - m_k)|^2 with W_k W_k' = S_k^-1, without
-log-determinant, divided by its median over the class's own training rows: regions of different size compare.
+(C_k: of the class; C: pooled within the classes), and the distance q_k(a) = |W_k' (a - m_k)|^2 with W_k W_k' = S_k^-1,
+without log-determinant, divided by its median over the class's own training rows: regions of different size compare.
 
 Source: METHOD, section 2; Lee et al. (2018), "A simple unified framework for detecting out-of-distribution samples and
 adversarial attacks", eq. 2, with a covariance per class and shrinkage.
@@ -60,7 +60,8 @@ class Regions:
             float32 (B,), in [0, 1e30]; 1 is typical of the class.
         """
         whitened = torch.addmm(self.offset[index], layers, self.whitening[index])  # (B, r*)
-        return whitened.square().sum(1).clamp_max(MAX_DISTANCE)
+        distance: Tensor = whitened.square().sum(1).clamp_max(MAX_DISTANCE)
+        return distance
 
 
 def fit_regions(layers: Tensor, labels: Tensor, *, n_classes: int, directions: int | None = None) -> Regions:
@@ -110,4 +111,7 @@ def _whitening(covariance: Tensor, directions: int | None) -> Tensor:
 
 def _pad(matrix: Tensor) -> Tensor:
     """Zero columns up to a multiple of PAD_COLUMNS."""
-    return torch.nn.functional.pad(matrix, (0, -matrix.shape[1] % PAD_COLUMNS))
+    dim, columns = matrix.shape
+    padded = matrix.new_zeros(dim, columns + -columns % PAD_COLUMNS)
+    padded[:, :columns] = matrix
+    return padded

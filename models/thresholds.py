@@ -1,7 +1,8 @@
 """Scores of normal rows to thresholds and p-values: split conformal prediction, pure numpy. It knows no encoder.
 
-A row is judged by its nearest class: with that as the taxonomy (Mondrian conformal prediction, Vovk et al. 2005, section 4.5) the share of
-flagged normal rows is at most alpha for each nearest class, while rows are exchangeable with the calibration rows.
+A row is judged by its nearest class: with that as the taxonomy (Mondrian conformal prediction, Vovk et al. 2005,
+section 4.5) the share of flagged normal rows is at most alpha for each nearest class, while rows are exchangeable with
+the calibration rows.
 """
 
 from __future__ import annotations
@@ -65,9 +66,10 @@ def calibrate(
 ) -> tuple[ThresholdSpec, ...]:
     """One threshold per class from scores of normal rows.
 
-    A class with fewer than 1 / alpha - 1 own scores takes the pool of all scores (``"conformal-pooled"``). When even the pool is
-    too small, every such class takes the pool's largest score and states the rate that this keeps, 1 / (n + 1), as its
-    ``alpha`` (``"conformal-pooled-smallest"``): a detector on little data works, and says what it cannot promise.
+    A class with fewer than 1 / alpha - 1 own scores takes the pool of all scores (``"conformal-pooled"``). When even
+    the pool is too small, every such class takes the pool's largest score and states the rate that this keeps, 1 / (n +
+    1), as its ``alpha`` (``"conformal-pooled-smallest"``): a detector on little data works, and says what it cannot
+    promise.
 
     Args:
         scores: Scores of normal rows, (n,), finite.
@@ -105,7 +107,8 @@ def p_values(scores: FloatArray, nearest: IntArray, specs: Sequence[ThresholdSpe
     """Conformal p-values: (1 + number of calibration scores >= s) / (n + 1), by nearest class.
 
     Never too small: where a spec keeps a subsample of its scores, the count is rounded up. p <= alpha exactly when
-    score > value, also for a value that was moved by hand or by a limited step: there the decision stands and p is moved to its side of alpha.
+    score > value, also for a value that was moved by hand or by a limited step: there the decision stands and p is
+    moved to its side of alpha.
 
     Args:
         scores: Scores (B,).
@@ -141,7 +144,8 @@ def _class_p_values(scores: NDArray[np.float64], spec: ThresholdSpec) -> NDArray
 def kept_ranks(n_scores: int, *, alpha: float) -> NDArray[np.int64]:
     """Ranks (0 = smallest) of the calibration scores that a threshold keeps; all of them up to MAX_KEPT_SCORES.
 
-    Half of them are the largest scores, where p-values are small; the rest is evenly spaced; the threshold's own rank is among them.
+    Half of them are the largest scores, where p-values are small; the rest is evenly spaced; the threshold's own rank
+    is among them.
     """
     if n_scores <= MAX_KEPT_SCORES:
         return np.arange(n_scores, dtype=np.int64)
@@ -170,7 +174,8 @@ def limited_step(old: float, new: float, *, max_ratio: float) -> tuple[float, bo
     """
     if not (math.isfinite(old) and math.isfinite(new) and old > 0 and new > 0 and max_ratio > 1):
         raise CalibrationError(
-            f"Cannot limit a step from {old} to {new} with ratio {max_ratio}; thresholds must be positive and the ratio above 1."
+            f"Cannot limit a step from {old} to {new} with ratio {max_ratio}; "
+            "thresholds must be positive and the ratio above 1."
         )
     limited = min(max(new, old / max_ratio), old * max_ratio)
     return limited, limited != new
@@ -182,7 +187,8 @@ def limited_specs(
     """New thresholds with every step limited against the old one of the same class.
 
     Returns:
-        The thresholds, and the labels of the classes where the step was limited. A class without an old threshold moves freely.
+        The thresholds, and the labels of the classes where the step was limited. A class without an old threshold moves
+        freely.
     """
     before = {spec.class_label: spec.value for spec in old}
     specs, limited = [], []
