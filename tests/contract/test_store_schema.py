@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -52,17 +53,18 @@ class TestMigrations:
     def test_upgrade_leaves_nothing_when_it_fails_midway(self, store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A migration and its record are one transaction."""
         monkeypatch.setitem(VIEWS, "stream_health", "SELECT nothing FROM nowhere")
-        admin = StoreAdmin(Database(store_url))
         # SQLite looks into a view only when it is used; a second view of the same name fails in both.
         monkeypatch.setitem(VIEWS, "Stream_Health", "SELECT 1 AS one")
-        with pytest.raises(sa.exc.DBAPIError):
+        with closing(Database(store_url)) as database:
+            admin = StoreAdmin(database)
+            with pytest.raises(sa.exc.DBAPIError):
+                admin.upgrade()
+            assert admin.current() is None
+            with database.read() as connection:
+                assert sa.inspect(connection).get_table_names() == []
+            monkeypatch.undo()
             admin.upgrade()
-        assert admin.current() is None
-        with admin._database.read() as connection:
-            assert sa.inspect(connection).get_table_names() == []
-        monkeypatch.undo()
-        admin.upgrade()
-        admin.check()
+            admin.check()
 
     def test_upgrade_is_safe_when_several_run_at_once(self, store_url: str) -> None:
         """Each as a process of its own would: own pool, own view of the database."""
