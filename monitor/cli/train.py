@@ -101,10 +101,9 @@ def _publish(
     card, now = trained.scorer.card, datetime.now(UTC)
     artifact_uri, sha256 = Registry(settings.registry.uri).save(stream.name, trained)
     store.streams.sync(stream.name, stream.topic, fingerprint(stream), now=now)
-    store.samples.seed(
-        stream.name, recorded.x, [str(label) or None for label in recorded.labels], source=recorded.name, now=now
-    )
-    first, last = _span(recorded)
+    times = _event_times(recorded)
+    labels = [str(label) or None for label in recorded.labels]
+    store.samples.seed(stream.name, recorded.x, labels, source=recorded.name, now=now, event_times=times)
     version = store.models.publish(
         stream=stream.name,
         artifact_uri=artifact_uri,
@@ -114,8 +113,8 @@ def _publish(
         n_calibration=card.n_calibration,
         metrics=dict(card.metrics),
         thresholds=trained.thresholds,
-        trained_from=first,
-        trained_to=last,
+        trained_from=min(times) if times else None,
+        trained_to=max(times) if times else None,
         now=now,
         who=who(),
     )
@@ -125,11 +124,11 @@ def _publish(
     return version
 
 
-def _span(recorded: Recorded) -> tuple[datetime | None, datetime | None]:
-    """First and last time of the rows, where their times are epoch seconds of this age and not row numbers."""
+def _event_times(recorded: Recorded) -> list[datetime] | None:
+    """Times of the rows, where they are epoch seconds of this age and not row numbers."""
     if recorded.t is None or recorded.t.min() < 5e8 or recorded.t.max() > 1e10:
-        return None, None
-    return datetime.fromtimestamp(recorded.t.min(), UTC), datetime.fromtimestamp(recorded.t.max(), UTC)
+        return None
+    return [datetime.fromtimestamp(seconds, UTC) for seconds in recorded.t.tolist()]
 
 
 def _report(version: ModelVersion, trained: Trained, *, seconds: float) -> None:
