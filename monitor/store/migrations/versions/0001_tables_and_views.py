@@ -378,6 +378,7 @@ def _create_tables() -> None:
         ["model_version_id", "class_label", "id"],
         unique=False,
     )
+    op.create_index(op.f("ix_thresholds_model_version_id_id"), "thresholds", ["model_version_id", "id"], unique=False)
     op.create_table(
         "anomalies",
         sa.Column("id", BigId, autoincrement=True, nullable=False),
