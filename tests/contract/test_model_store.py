@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from models.api import ThresholdSpec
 from monitor.errors import LeaseLost, NotFound, StoreError
-from monitor.store import Store
+from monitor.store import Store, version_rows
+from monitor.store.model_queries import revision_query
 from monitor.store.rows import Lease, ModelVersion
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -176,6 +178,43 @@ class TestPromoteAndRollBack:
             )
             assert len(numbers_by_alias(store)["champion"]) == 1
 
+    @pytest.mark.parametrize("change", ["promote", "rollback", "reject", "publish", "set_thresholds"])
+    def test_a_change_waits_for_another_of_the_same_stream(self, store: Store, change: str) -> None:
+        """One after the other, whatever the isolation: what the second one found is what the first one left."""
+        published(store, 2)
+        publish(store)
+        calls: dict[str, Callable[[], object]] = {
+            "promote": lambda: store.models.promote(STREAM, 3, who="b", reason="", now=NOW),
+            "rollback": lambda: store.models.rollback(STREAM, who="b", reason="", now=NOW),
+            "reject": lambda: store.models.reject(STREAM, 3, who="b", reason="", now=NOW),
+            "publish": lambda: publish(store),
+            "set_thresholds": lambda: store.models.set_thresholds(
+                store.models.version(STREAM, 2).id, [spec("a", 7.0)], source="manual", cause=None, who="b", now=NOW
+            ),
+        }
+        with ThreadPoolExecutor(1) as pool:
+            with store.database.write() as connection:
+                version_rows.lock(connection, STREAM)
+                second = pool.submit(calls[change])
+                assert not wait([second], timeout=0.5).done
+            second.result(timeout=30)
+        assert len(numbers_by_alias(store)["champion"]) == 1
+
+    def test_promote_records_what_another_promotion_left(self, store: Store) -> None:
+        """The entry that rollback reads must not name a champion of before the wait."""
+        for _ in range(3):
+            publish(store)
+        with ThreadPoolExecutor(1) as pool:
+            with store.database.write() as connection:
+                version_rows.lock(connection, STREAM)
+                second = pool.submit(store.models.promote, STREAM, 2, who="b", reason="", now=NOW)
+                wait([second], timeout=0.5)
+                third = version_rows.numbered(connection, STREAM, 3)
+                version_rows.crown(connection, third, note=None, retired_note=None)
+            second.result(timeout=30)
+        assert store.models.audit_trail(STREAM, limit=1)[0].before == {"champion": 3, "candidate": None}
+        assert numbers_by_alias(store) == {"champion": [2]}
+
     def test_promote_writes_nothing_when_the_lease_is_lost(self, store: Store) -> None:
         """A zombie scheduler changes no champion."""
         publish(store), publish(store)
@@ -309,3 +348,27 @@ class TestRevision:
         assert first[0] == second[0] == version.id
         assert second[1] > first[1]
         assert store.models.revision(STREAM)[0] == second_version.id
+
+    def test_revision_walks_no_table_and_no_rows_of_a_version(self, store: Store) -> None:
+        """Many workers ask every two seconds, for years: two look-ups in indexes, however long the history is."""
+        if store.database.is_sqlite:
+            plan = explain(store, "EXPLAIN QUERY PLAN")
+            assert "SCAN" not in plan
+            assert "uq_model_versions_stream_alias (stream=? AND alias=?)" in plan
+            assert "ix_thresholds_model_version_id_id (model_version_id=?)" in plan
+            return
+        with store.database.write() as connection:  # tiny tables are scanned whatever the indexes; ask what it can do
+            connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
+            plan = explain(store, "EXPLAIN", connection)
+        assert "Seq Scan" not in plan
+        assert "uq_model_versions_stream_alias" in plan
+        assert "ix_thresholds_model_version_id_id" in plan
+
+
+def explain(store: Store, how: str, connection: sa.Connection | None = None) -> str:
+    """How the database runs the query behind ``revision``."""
+    if connection is None:
+        with store.database.read() as opened:
+            return explain(store, how, opened)
+    query = revision_query(STREAM).compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+    return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{how} {query}"))
