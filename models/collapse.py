@@ -1,4 +1,4 @@
-"""Does the encoder still tell rows apart? Figures of collapse and the refusal; it knows no labels.
+"""Does the encoder still tell rows apart? Figures of collapse and the refusal; it measures no detection.
 
 One centre per class collapses quietly when the input is contaminated (METHOD, section 1, traps): losses look fine and
 every score is the same.
@@ -12,13 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.api import IntArray
 from models.encoder import MlpEncoder
 from models.errors import CollapseError
+from models.preparation import LabelledRows
 from models.scorer import RegionScorer
 
-#: Fewer distinct scores than this share of the rows, or a lower effective rank, is a collapse.
+#: Fewer distinct scores than this share of the distinct rows is a collapse.
 MIN_SCORE_DIVERSITY = 0.05
-MIN_EFFECTIVE_RANK = 1.2
+#: So is an embedding of effective rank 1. Two compact classes lie near a line (1.05), so more cannot be asked for.
+MIN_EFFECTIVE_RANK = 1.001
+#: So is an encoder that names classes worse, by this much, than nearest class means after random weights do.
+MAX_WORSE_THAN_RANDOM = 0.05
 #: Rows looked at.
 MAX_ROWS = 2000
 
@@ -30,24 +35,25 @@ class CollapseFigures:
     Attributes:
         score_diversity: Distinct scores over distinct rows, in (0, 1].
         effective_rank: Effective rank of the embedding, in [1, Z].
-        random_effective_rank: The same of an encoder with random weights, for comparison.
+        accuracy: Share of rows whose nearest class is their label.
+        random_accuracy: The same by the nearest class mean in the embedding of an encoder with random weights.
     """
 
     score_diversity: float
     effective_rank: float
-    random_effective_rank: float
+    accuracy: float
+    random_accuracy: float
 
 
-def measure_collapse(scorer: RegionScorer, x: NDArray[np.float32], *, seed: int) -> CollapseFigures:
-    """Figures of collapse on rows (N, D), N >= 1; ``seed`` draws the random encoder."""
-    rows = x[:MAX_ROWS]
-    encoder = MlpEncoder(rows.shape[1], scorer.card.config.embedding_dim, generator=torch.Generator().manual_seed(seed))
-    with torch.inference_mode():
-        _, random_embedding = encoder.layers(scorer.standardiser(torch.from_numpy(rows)))
+def measure_collapse(scorer: RegionScorer, rows: LabelledRows, *, seed: int) -> CollapseFigures:
+    """Figures of collapse on at least one labelled row; ``seed`` draws the random encoder."""
+    x, labels = rows.x[:MAX_ROWS], rows.labels[:MAX_ROWS]
+    scores = scorer.score(x)
     return CollapseFigures(
-        score_diversity=score_diversity(scorer.score(rows).score, rows),
-        effective_rank=effective_rank(scorer.embed(rows)),
-        random_effective_rank=effective_rank(random_embedding.numpy()),
+        score_diversity=score_diversity(scores.score, x),
+        effective_rank=effective_rank(scorer.embed(x)),
+        accuracy=float((scores.nearest == labels).mean()),
+        random_accuracy=_nearest_mean_accuracy(_random_embedding(scorer, x, seed=seed), labels),
     )
 
 
@@ -58,6 +64,10 @@ def check_collapse(figures: CollapseFigures) -> None:
         CollapseError: Scores or embedding tell nothing apart.
     """
     reason = collapse_reason(figures.score_diversity, figures.effective_rank)
+    if not reason and figures.accuracy < figures.random_accuracy - MAX_WORSE_THAN_RANDOM:
+        reason = (
+            f"The encoder names {figures.accuracy:.1%} of the rows right, random weights {figures.random_accuracy:.1%}."
+        )
     if reason:
         raise CollapseError(f"{reason} Check for contaminated or constant rows, then train again.")
 
@@ -92,3 +102,20 @@ def effective_rank(embedding: NDArray[np.float32]) -> float:
         return 1.0
     shares = values[values > 1e-12 * total] / total
     return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _random_embedding(scorer: RegionScorer, x: NDArray[np.float32], *, seed: int) -> NDArray[np.float32]:
+    generator = torch.Generator().manual_seed(seed)
+    encoder = MlpEncoder(x.shape[1], scorer.card.config.embedding_dim, generator=generator)
+    with torch.inference_mode():
+        _, embedding = encoder.layers(scorer.standardiser(torch.from_numpy(x)))
+    values: NDArray[np.float32] = embedding.numpy()
+    return values
+
+
+def _nearest_mean_accuracy(embedding: NDArray[np.float32], labels: IntArray) -> float:
+    """Share of rows nearest to the mean of their own class, the rows themselves included."""
+    present = np.unique(labels)
+    means = np.stack([embedding[labels == index].mean(axis=0) for index in present])  # (K, Z)
+    squared = (means**2).sum(axis=1) - 2.0 * embedding @ means.T  # (N, K), less what is the same for all classes
+    return float((present[squared.argmin(axis=1)] == labels).mean())

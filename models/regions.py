@@ -60,8 +60,7 @@ class Regions:
             float32 (B,), in [0, 1e30]; 1 is typical of the class.
         """
         whitened = torch.addmm(self.offset[index], layers, self.whitening[index])  # (B, r*)
-        distance: Tensor = whitened.square().sum(1).clamp_max(MAX_DISTANCE)
-        return distance
+        return torch.clamp(whitened.square().sum(1), max=MAX_DISTANCE)
 
 
 def fit_regions(layers: Tensor, labels: Tensor, *, n_classes: int, directions: int | None = None) -> Regions:
@@ -106,7 +105,8 @@ def _whitening(covariance: Tensor, directions: int | None) -> Tensor:
     """W with W W' the inverse of ``covariance``, its columns from the narrowest direction on."""
     values, vectors = torch.linalg.eigh(covariance)
     kept = min(directions or len(values), len(values))
-    return vectors[:, :kept] / values[:kept].clamp_min(1e-12).sqrt()
+    root: Tensor = vectors[:, :kept] / values[:kept].clamp_min(1e-12).sqrt()
+    return root
 
 
 def _pad(matrix: Tensor) -> Tensor:

@@ -115,7 +115,7 @@ def _finish(scorer: RegionScorer, fitted: Fitted, parts: Parts, *, seed: int, st
     alpha = scorer.card.config.false_alarm_rate
     calibration = scorer.score(parts.calibration.x)
     thresholds = calibrate(calibration.score, calibration.nearest, classes=scorer.card.classes, alpha=alpha)
-    figures = measure_collapse(scorer, parts.calibration.x, seed=seed)
+    figures = measure_collapse(scorer, parts.calibration, seed=seed)
     check_collapse(figures)
     metrics = _metrics(scorer, thresholds, parts, figures)
     seconds = time.perf_counter() - started
@@ -138,7 +138,7 @@ def _metrics(
         "pseudo_unseen_auroc": pseudo_unseen_auroc(scorer, held_out.x, held_out.labels),
         "score_diversity": figures.score_diversity,
         "effective_rank": figures.effective_rank,
-        "random_init_effective_rank": figures.random_effective_rank,
+        "random_init_accuracy": figures.random_accuracy,
         "n_held_out": float(len(held_out.x)),
     }
 
