@@ -98,7 +98,7 @@ def demand_store(settings: Settings) -> None:
     """
     from monitor.errors import ConfigError  # noqa: PLC0415
 
-    if settings.file is None and "store" not in settings.model_fields_set | settings.store.model_fields_set:
+    if settings.file is None and "url" not in settings.store.model_fields_set:
         raise ConfigError(
             "There is no configuration here: no narrows.toml in this folder, and NARROWS_STORE__URL is not set. "
             "Write a file with: narrows init, or name one with --config PATH."
