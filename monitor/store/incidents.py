@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,9 +12,14 @@ from sqlalchemy.engine import Connection
 
 from monitor.records import Anomaly
 from monitor.store.column_types import clean_text
-from monitor.store.dialects import greater, insert, smaller
+from monitor.store.dialects import greater, insert_for, smaller
 from monitor.store.tables import SEVERITIES, incidents
 
+_IDS = sa.select(incidents.c.id, incidents.c.fingerprint).where(
+    incidents.c.stream == sa.bindparam("of_stream"),
+    incidents.c.fingerprint.in_(sa.bindparam("of_fingerprints", expanding=True)),
+    sa.text("status <> 'resolved'"),
+)
 _RANKS = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 
 
@@ -42,7 +48,10 @@ def join_incidents(
         Id of the incident of each fingerprint.
     """
     rows = [_row(stream, fingerprint, members, now=now) for fingerprint, members in groups.items()]
-    found = connection.execute(_upsert(connection), rows)
+    connection.execute(_upsert(connection.dialect.name), rows)
+    # Locked by the line above, so what is read here cannot be resolved before the commit. One query for all costs less
+    # than RETURNING, for which SQLAlchemy writes a statement of its own for every number of rows.
+    found = connection.execute(_IDS, {"of_stream": stream, "of_fingerprints": list(groups)})
     return {str(fingerprint): int(number) for number, fingerprint in found}
 
 
@@ -64,21 +73,22 @@ def _row(stream: str, fingerprint: str, members: list[Anomaly], *, now: datetime
     }
 
 
-def _upsert(connection: Connection) -> Any:
-    statement = insert(connection, incidents)
+@cache
+def _upsert(dialect: str) -> sa.Insert:
+    statement = insert_for(dialect, incidents).inline()
     new, old = statement.excluded, incidents.c
     return statement.on_conflict_do_update(
         index_elements=["stream", "fingerprint"],
         index_where=sa.text("status <> 'resolved'"),
         set_={
             "severity": sa.case((_rank(new.severity) > _rank(old.severity), new.severity), else_=old.severity),
-            "max_score_ratio": greater(connection, old.max_score_ratio, new.max_score_ratio),
-            "first_seen": smaller(connection, old.first_seen, new.first_seen),
-            "last_seen": greater(connection, old.last_seen, new.last_seen),
+            "max_score_ratio": greater(dialect, old.max_score_ratio, new.max_score_ratio),
+            "first_seen": smaller(dialect, old.first_seen, new.first_seen),
+            "last_seen": greater(dialect, old.last_seen, new.last_seen),
             "anomaly_count": old.anomaly_count + new.anomaly_count,
             "updated_at": new.updated_at,
         },
-    ).returning(old.id, old.fingerprint)
+    )
 
 
 def _rank(column: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
