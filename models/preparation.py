@@ -19,6 +19,8 @@ MAX_BROKEN_SHARE = 0.2
 #: Share of each class that calibrates the thresholds, and that the card's figures are measured on.
 CALIBRATION_SHARE = 0.2
 HELD_OUT_SHARE = 0.1
+#: Rows of each class that are kept when a large file is sampled down.
+KEPT_OF_EACH_CLASS = 20
 #: Label of the one class when there are no labels.
 ONE_CLASS = "normal"
 
@@ -63,12 +65,9 @@ def prepare(x: FloatArray, y: NDArray[np.str_] | None) -> LabelledRows:
     _check_shapes(x, y)
     rows, names, notes = _drop_broken(x, None if y is None else np.asarray(y).astype(np.str_))
     rows, names, label_notes = _settle_labels(rows, names)
+    _check_enough(rows)
     rows, names, rare_notes = _drop_rare(rows, names)
-    if len(rows) < MIN_ROWS:
-        raise TrainingDataError(
-            f"Only {len(rows)} usable rows are left, but training needs at least {MIN_ROWS}; bring more.",
-            n_rows=len(rows),
-        )
+    _check_enough(rows)
     classes, labels = np.unique(names, return_inverse=True)
     notes = (*notes, *label_notes, *rare_notes, *_constant_notes(rows))
     return LabelledRows(rows, labels.astype(np.int64), tuple(str(name) for name in classes), notes)
@@ -101,15 +100,15 @@ def split_indices(
 
 
 def cap_rows(labels: IntArray, *, limit: int, generator: np.random.Generator) -> IntArray:
-    """Positions of at most ``limit`` random rows; the rows of a rare class are kept before those of a common one.
+    """Positions of about ``limit`` random rows, sorted; the first 20 of every class are always among them.
 
-    Each class may keep up to an equal share of the limit; what rare classes leave unused goes to the others in
-    proportion.
+    A rare class that a plain sample loses would have no region.
     """
     if len(labels) <= limit:
         return np.arange(len(labels), dtype=np.int64)
     rows = generator.permutation(len(labels))
-    return np.sort(rows[:limit]).astype(np.int64)
+    kept = [rows[:limit], *(rows[labels[rows] == index][:KEPT_OF_EACH_CLASS] for index in np.unique(labels))]
+    return np.unique(np.concatenate(kept)).astype(np.int64)
 
 
 def _check_shapes(x: FloatArray, y: NDArray[np.str_] | None) -> None:
@@ -119,6 +118,14 @@ def _check_shapes(x: FloatArray, y: NDArray[np.str_] | None) -> None:
         raise TrainingDataError(f"Features must be numbers, not {x.dtype}; encode categories before training.")
     if y is not None and len(y) != len(x):
         raise TrainingDataError(f"There are {len(x)} rows but {len(y)} labels; the file is cut or misaligned.")
+
+
+def _check_enough(rows: NDArray[np.float32]) -> None:
+    if len(rows) < MIN_ROWS:
+        raise TrainingDataError(
+            f"Only {len(rows)} usable rows are left, but training needs at least {MIN_ROWS}; bring more.",
+            n_rows=len(rows),
+        )
 
 
 def _drop_broken(

@@ -54,7 +54,7 @@ class ProfileSpec:
 
 
 PROFILES = {
-    "full": ProfileSpec(layers=(0, 1, 2), shortlist=2, directions=None),
+    "full": ProfileSpec(layers=(0, 1, 2), shortlist=2, directions=192),
     "fast": ProfileSpec(layers=(0,), shortlist=1, directions=None),
 }
 

@@ -1,4 +1,4 @@
-"""The table of the five evaluation sets: ``NARROWS_DATA_DIR=... python -m tests.quality.table [--seeds 0] [--profiles full,fast]``.
+"""The table of the five evaluation sets: ``NARROWS_DATA_DIR=... python -m tests.quality.table [--seeds 0]``.
 
 Every finished entry is kept in ``--state`` (JSON lines), so that a run that was stopped goes on where it was.
 """
