@@ -1,8 +1,8 @@
 """One child process: its lines as they come, a time limit, and a certain end. It knows nothing of training.
 
-The child leads a process group of its own. It ends with us in every case: when we are asked to stop (SIGTERM to the
-group, then SIGKILL), and by a guard process when we are killed ourselves. (PR_SET_PDEATHSIG is Linux only and needs
-code between fork and exec, which may deadlock in a program with threads.)
+It ends with us in every case: when we are asked to stop (SIGTERM to its process group, then SIGKILL), and when we are
+killed ourselves, for which ``supervise.py`` stands between us and the command. (PR_SET_PDEATHSIG is Linux only and
+needs code between fork and exec, which may deadlock in a program with threads.)
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import monitor
 from monitor.jobs.base import Cancellation, JobCancelled
 from monitor.ports import Clock
 
-_GUARD = Path(monitor.__file__).parent / "local" / "guard.py"
+_SUPERVISE = Path(__file__).with_name("supervise.py")
 #: How soon a wish to stop is seen.
 _POLL_S = 0.2
 #: From SIGTERM to SIGKILL; leaves most of a process's 10 s to the rest of its shutdown.
@@ -39,7 +38,7 @@ class ChildTimeout(Exception):  # noqa: N818 - the limit is the caller's choice
 
 @dataclass(frozen=True, slots=True)
 class ChildExit:
-    """How the child ended: its status (negative: killed by that signal) and the end of its stderr."""
+    """How the child ended: its status (128 + n: killed by signal n) and the end of its stderr."""
 
     status: int
     stderr_tail: str
@@ -70,10 +69,11 @@ def run_child(
         ChildTimeout: It ran too long.
     """
     child = subprocess.Popen(  # noqa: S603 - the caller's command, no shell
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        encoding="utf-8", errors="replace", start_new_session=True,
+        [sys.executable, "-I", "-S", str(_SUPERVISE), *command],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        errors="replace", start_new_session=True,
     )  # fmt: skip
-    with _guarded(child), _ended(child), _reading(child) as (lines, tail):
+    with child, _ended(child), _reading(child) as (lines, tail):
         deadline = clock.monotonic() + time_limit_s
         while (line := _next(lines)) is not None:
             if line:
@@ -111,8 +111,6 @@ def _reading(child: subprocess.Popen[str]) -> Iterator[tuple[queue.SimpleQueue[s
         _end(child)
         for thread in threads:
             thread.join()
-        child.stdout.close()
-        child.stderr.close()
 
 
 def _next(lines: queue.SimpleQueue[str | None]) -> str | None:
@@ -146,20 +144,3 @@ def _signal(child: subprocess.Popen[str], number: signal.Signals) -> None:
     if child.returncode is None:  # reaped already: its id may belong to somebody else
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
-
-
-@contextlib.contextmanager
-def _guarded(child: subprocess.Popen[str]) -> Iterator[None]:
-    """A process that kills the child's group when this one is gone; dismissed before its pipe closes."""
-    guard = subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, "-I", "-S", str(_GUARD), str(child.pid), str(int(signal.SIGKILL))],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        guard.kill()
-        guard.wait()
-        if guard.stdin is not None:
-            guard.stdin.close()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.api import DetectorConfig, ThresholdSpec
+from models.errors import CollapseError
 from monitor.errors import NarrowsError
 
 REQUEST = "REQUEST.json"
@@ -25,6 +26,10 @@ _NICE = 10
 
 class TrainingFailed(NarrowsError):  # noqa: N818 - an outcome
     """The training process failed; its own message says why."""
+
+
+class CandidateUnfit(NarrowsError):  # noqa: N818 - an outcome
+    """Training ended in an encoder that tells nothing apart, so there is no version to judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ def read_result(folder: Path, *, status: int, stderr_tail: str) -> FitResult:
         stderr_tail: End of its stderr, for when it left no answer.
 
     Raises:
+        CandidateUnfit: The encoder collapsed.
         TrainingFailed: It says why, or it left no answer.
     """
     path = folder / RESULT
@@ -109,7 +115,8 @@ def read_result(folder: Path, *, status: int, stderr_tail: str) -> FitResult:
         raise TrainingFailed(f"the training process ended with status {status} and without an answer: {last[0]}")
     result = json.loads(path.read_text(encoding="utf-8"))
     if "error" in result:
-        raise TrainingFailed(str(result["error"]["message"]))
+        unfit = result["error"]["type"] == CollapseError.__name__
+        raise (CandidateUnfit if unfit else TrainingFailed)(str(result["error"]["message"]))
     return FitResult(
         folder=folder / _OUTPUT,
         sha256=str(result["sha256"]),

@@ -30,7 +30,15 @@ from models.api import Trained
 from monitor.jobs import training_rows
 from monitor.jobs.base import JobOutcome, JobScope
 from monitor.jobs.child import run_child
-from monitor.jobs.fit_request import ChampionFiles, FitResult, Rows, progress_of, read_result, write_request
+from monitor.jobs.fit_request import (
+    CandidateUnfit,
+    ChampionFiles,
+    FitResult,
+    Rows,
+    progress_of,
+    read_result,
+    write_request,
+)
 from monitor.jobs.recalibrate import spec_of
 from monitor.jobs.training_rows import Labelled, Split
 
@@ -48,7 +56,8 @@ def retrain(scope: JobScope) -> JobOutcome:
     """Train a candidate and let the gate decide.
 
     Returns:
-        ``succeeded``: it is champion now. ``rejected``: it is kept as rejected, with the reasons. ``skipped``: too
+        ``succeeded``: it is champion now. ``rejected``: it is kept as rejected, with the reasons (a collapsed
+        encoder is not kept). ``skipped``: too
         few rows.
 
     Raises:
@@ -62,7 +71,10 @@ def retrain(scope: JobScope) -> JobOutcome:
     if isinstance(found, str):
         return JobOutcome("skipped", found, {"n_labelled": len(samples)})
     with _work_folder(scope) as folder:
-        result = _train(scope, champion, samples, found, folder=folder)
+        try:
+            result = _train(scope, champion, samples, found, folder=folder)
+        except CandidateUnfit as error:
+            return JobOutcome("rejected", f"the candidate was rejected: {error}", {"reasons": [str(error)]})
         decision = _decide(scope, result)
         scope.check()
         version = _publish(scope, champion, samples, found, result)

@@ -36,16 +36,19 @@ class World:
 
 
 def spec_of(scores: NDArray[np.float64]) -> ThresholdSpec:
+    """Conformal threshold of class a."""
     return calibrate(scores, np.zeros(len(scores), np.int64), classes=("a",), alpha=ALPHA)[0]
 
 
 def ours(scores: NDArray[np.float64], known: NDArray[np.bool_], current: ThresholdSpec) -> ThresholdSpec:
+    """What production does."""
     rows = Evidence(scores, np.zeros(len(scores), np.int64), known, known)
     step = calibration.decide(rows, [current], alpha=ALPHA, min_samples=100, max_step_ratio=1.2)[0]
     return step.spec or current
 
 
 def unflagged_only(scores: NDArray[np.float64], known: NDArray[np.bool_], current: ThresholdSpec) -> ThresholdSpec:
+    """What decision J1 rejects."""
     return spec_of(scores[scores <= current.value])
 
 

@@ -16,15 +16,18 @@ from monitor.jobs.evidence import Evidence, trustworthy
 
 
 def spec(scores: NDArray[np.float64], *, alpha: float = 0.1) -> ThresholdSpec:
+    """Conformal threshold of class a."""
     return calibrate(scores, np.zeros(len(scores), np.int64), classes=("a",), alpha=alpha)[0]
 
 
 def evidence(scores: NDArray[np.float64], *, known: NDArray[np.bool_] | None = None) -> Evidence:
+    """Rows of class a."""
     marked = np.zeros(len(scores), bool) if known is None else known
     return Evidence(scores, np.zeros(len(scores), np.int64), marked, marked)
 
 
 def step(rows: Evidence, current: ThresholdSpec, **changes: object) -> ClassStep:
+    """The decision on class a."""
     options = {"alpha": 0.1, "min_samples": 50, "max_step_ratio": 1.2} | changes
     return calibration.decide(rows, [current], **options)[0]  # type: ignore[arg-type]
 

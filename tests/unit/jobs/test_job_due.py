@@ -17,6 +17,7 @@ HOURLY, NIGHTLY = parse_schedule("1h"), parse_schedule("cron: 0 3 * * *")
 
 
 def run(hours_ago: float, *, status: str = "succeeded", interrupted: bool = False) -> JobRun:
+    """A run that began so many hours ago."""
     started = NOW - timedelta(hours=hours_ago)
     return JobRun(1, "retrain", "gas", started, None, status, {"interrupted": True} if interrupted else {}, "host:1")
 

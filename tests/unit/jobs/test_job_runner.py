@@ -26,21 +26,26 @@ class Counted:
         self.statuses: list[str] = []
 
     def increment(self, counter: Counter, amount: float = 1, *, stream: str, **labels: str) -> None:
+        """Note the status."""
         self.statuses.append(labels["status"])
 
-    def set(self, *_: Any, **__: Any) -> None: ...
+    def set(self, *_: Any, **__: Any) -> None:
+        """Forget."""
 
-    def observe(self, *_: Any, **__: Any) -> None: ...
+    def observe(self, *_: Any, **__: Any) -> None:
+        """Forget."""
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty database."""
     with open_store(f"sqlite:///{tmp_path}/jobs.db") as opened:
         yield opened
 
 
 @pytest.fixture
 def ports(store: Store) -> JobPorts:
+    """The world, with time that moves when told to."""
     return JobPorts(store, SimpleNamespace(), FakeClock(), Counted())  # type: ignore[arg-type]
 
 
@@ -48,6 +53,7 @@ GAS: Any = SimpleNamespace(name="gas")
 
 
 def run(job: Job, ports: JobPorts, monkeypatch: pytest.MonkeyPatch, **options: Any) -> JobOutcome:
+    """Run ``job`` under the name recalibrate."""
     monkeypatch.setattr(catalogue, "JOBS", {"recalibrate": job})
     return run_job("recalibrate", stream=GAS, ports=ports, stop=options.pop("stop", threading.Event()), **options)
 
@@ -116,9 +122,7 @@ def test_run_job_closes_the_run_of_a_dead_holder(ports: JobPorts, monkeypatch: p
     assert dead.detail == {"error": "dead:7 ended before the run did", "interrupted": True}
 
 
-def test_run_job_tells_the_job_when_the_caller_wants_to_stop(
-    ports: JobPorts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_job_tells_the_job_when_the_caller_wants_to_stop(ports: JobPorts, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scope's check raises."""
     stop = threading.Event()
 

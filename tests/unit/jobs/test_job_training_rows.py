@@ -44,9 +44,7 @@ def test_split_refuses_with_numbers_when_there_are_too_few() -> None:
     """The reason says how many there are and what it takes."""
     found = split(rows(["a", "b"] * 10), classes=["a", "b"], trained_to=None, min_gate_rows=50)
 
-    assert found == (
-        "only 20 labelled samples of 2 classes; needs 90: 50 to judge by and 20 of each class to train on"
-    )
+    assert found == ("only 20 labelled samples of 2 classes; needs 90: 50 to judge by and 20 of each class to train on")
 
 
 def test_split_refuses_when_nothing_is_new_since_the_champion() -> None:
