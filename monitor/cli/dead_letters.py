@@ -126,8 +126,10 @@ def redrive(
     if as_json:
         emit_json(result)
         return
-    shown: Any = jsonable(result)
-    typer.echo(", ".join(f"{name} {n}" for name, n in shown.items()) if isinstance(shown, dict) else str(shown))
+    invalid = ", ".join(f"{word} {n:,}" for word, n in result.still_invalid.items()) or "none"
+    typer.echo(f"{result.redriven:,} scored, {result.anomalies:,} of them flagged. Still invalid: {invalid}.")
+    if result.cut:
+        say(f"{result.cut:,} cannot be replayed: their payload was cut (dead_letters.max_payload_bytes).")
 
 
 def dead_letter_json(row: DeadLetterRow) -> dict[str, Any]:
