@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from monitor.decoding import DecodedSlice, Decoder
-from monitor.errors import NarrowsError, NotFound
+from monitor.errors import NarrowsError, NotFound, Unavailable
 from monitor.kafka_io import KafkaSource
 from monitor.records import PartitionSlice, TopicPartition
 from monitor.registry import Registry
@@ -166,7 +166,11 @@ def _read(
     waiting, positioned = {key for key in starts if starts[key] < end[key]}, set[TopicPartition]()
     give_up_at = time.monotonic() + _PATIENCE_S
     while waiting and time.monotonic() < give_up_at:
-        polled = source.poll(timeout_s=0.5, max_records=_SAMPLE * len(starts))
+        try:
+            polled = source.poll(timeout_s=0.5, max_records=_SAMPLE * len(starts))
+        except Unavailable:  # it answered a moment ago; "none came in time" is what is left to say if it stays away
+            time.sleep(0.1)
+            continue
         for piece in polled.slices:
             if piece.partition in positioned and piece.records:
                 slices.append(piece)
