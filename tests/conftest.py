@@ -4,8 +4,10 @@ KAFKA_BOOTSTRAP_SERVERS and a PostgreSQL URL in NARROWS_STORE__URL win: then not
 """
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -101,21 +103,28 @@ def topic(make_topic: MakeTopic) -> str:
     return make_topic()
 
 
+@contextmanager
+def _reachable_folder() -> Iterator[Path]:
+    """Not below pytest's own folder: under root the server is another user, and every new pytest closes that again."""
+    with tempfile.TemporaryDirectory(prefix="narrows-postgres-") as folder:
+        yield Path(folder) / "server"
+
+
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def postgres_server() -> Iterator[Database]:
     """The PostgreSQL server of the whole session; a test that kills one takes `private_postgres_server`."""
     external = external_store_url(os.environ)
     if external is not None and external.startswith("postgresql"):
         yield ExternalDatabase(external)
         return
-    with PostgresServer.start(tmp_path_factory.mktemp("postgres"), settings=TEST_SETTINGS) as server:
+    with _reachable_folder() as folder, PostgresServer.start(folder, settings=TEST_SETTINGS) as server:
         yield server
 
 
 @pytest.fixture
-def private_postgres_server(tmp_path: Path) -> Iterator[PostgresServer]:
+def private_postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server for one test, which may kill and restart it (about one second)."""
-    with PostgresServer.start(tmp_path / "postgres", settings=TEST_SETTINGS) as server:
+    with _reachable_folder() as folder, PostgresServer.start(folder, settings=TEST_SETTINGS) as server:
         yield server
 
 
@@ -125,3 +134,11 @@ def postgres_url(postgres_server: Database) -> Iterator[str]:
     name = f"narrows_test_{uuid.uuid4().hex[:12]}"
     yield create_database(postgres_server.url, name=name)
     drop_database(postgres_server.url, name=name)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'narrows.db'}"
+    return str(request.getfixturevalue("postgres_url"))
