@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from models.gate import GateFigures
 
 FloatArray = NDArray[np.float64] | NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -227,3 +230,20 @@ def evaluate(
     from models import evaluation  # noqa: PLC0415 - torch only when it is needed
 
     return evaluation.evaluate(x, y, config=config, held_out=held_out, seeds=seeds, dataset=dataset, progress=progress)
+
+
+def measure_gate(
+    scorer: Scorer, thresholds: Sequence[ThresholdSpec], x: FloatArray, labels: NDArray[np.str_]
+) -> GateFigures:
+    """Figures of one version on recent labelled rows, for ``models.gate.decide``. See ``models.gate.measure``.
+
+    Raises:
+        models.errors.ScoringInputError: Rows it cannot score, or a scorer that this program did not train.
+    """
+    from models import gate  # noqa: PLC0415 - torch only when it is needed
+    from models.errors import ScoringInputError  # noqa: PLC0415 - beside its only use
+    from models.scorer import RegionScorer  # noqa: PLC0415 - torch only when it is needed
+
+    if not isinstance(scorer, RegionScorer):
+        raise ScoringInputError(f"A {type(scorer).__name__} cannot be measured; only detectors of this program can.")
+    return gate.measure(scorer, thresholds, x, labels)

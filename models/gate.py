@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.api import FloatArray, IntArray, ThresholdSpec
-from models.collapse import collapse_reason, effective_rank, score_diversity
+from models.diversity import collapse_reason, effective_rank, score_diversity
 from models.ranking import auroc
-from models.scorer import RegionScorer, Shortlist
 from models.thresholds import threshold_values
+
+if TYPE_CHECKING:
+    from models.scorer import RegionScorer, Shortlist
 
 
 @dataclass(frozen=True, slots=True)

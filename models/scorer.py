@@ -178,12 +178,15 @@ class RegionScorer:
         length = nearest.shape[1]
         flat = nearest.reshape(-1)
         order = torch.argsort(flat, stable=True)
-        counts = torch.bincount(flat, minlength=self.regions.n_classes).tolist()
-        parts = []
-        for index, group in enumerate(torch.split(order // length, counts)):
-            for part in torch.split(group, REGION_ROWS):
+        rows = order // length
+        ends = torch.bincount(flat, minlength=self.regions.n_classes).cumsum(0).tolist()
+        parts, start = [], 0
+        for index, end in enumerate(ends):
+            for first in range(start, end, REGION_ROWS):
+                part = rows[first : min(first + REGION_ROWS, end)]
                 block = layers.index_select(0, _padded(part))
                 parts.append(self.regions.distance(block, index)[: len(part)])
+            start = end
         result = torch.empty(len(flat))
         result[order] = torch.cat(parts)
         return result.reshape(-1, length)

@@ -14,9 +14,9 @@ import models
 from models import errors
 
 
-def test_api_and_thresholds_import_no_torch() -> None:
+def test_api_thresholds_and_gate_import_no_torch() -> None:
     """A worker's command line answers at once; torch comes when it is needed."""
-    code = "import sys, models.api, models.thresholds, models.errors; sys.exit('torch' in sys.modules)"
+    code = "import sys, models.api, models.thresholds, models.errors, models.gate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
