@@ -72,14 +72,11 @@ def run_one(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    r"""Run a job now, here, and wait for it; exit 0 only when it succeeded.
+    """Run a job now, here, and wait for it; exit 0 only when it succeeded.
 
     A retrained version becomes champion if it passes the gate; otherwise it is kept as rejected, with the reasons.
 
-    \b
-    Example:
-      narrows jobs run recalibrate
-      narrows jobs run retrain --stream gas --json
+    Example: narrows jobs run retrain --stream gas --json
     """
     settings = load(ctx)
     chosen = narrow(settings, stream)

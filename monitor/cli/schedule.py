@@ -16,15 +16,12 @@ if TYPE_CHECKING:
 
 
 def schedule(ctx: typer.Context, stream: StreamFilter = None) -> None:
-    r"""Recalibrate, retrain and prune by the clock until told to stop (SIGTERM or Ctrl-C: at most ten seconds).
+    """Recalibrate, retrain and prune by the clock until told to stop (SIGTERM or Ctrl-C: at most ten seconds).
 
     Start as many as you like: one acts, the others take over within seconds when it dies. What should have run while
     none was there is done soon after the start.
 
-    \b
-    Example:
-      narrows schedule
-      narrows schedule --stream gas
+    Example: narrows schedule
     """
     settings = load(ctx)
     demand_store(settings)

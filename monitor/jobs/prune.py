@@ -14,7 +14,7 @@ def prune(scope: JobScope) -> JobOutcome:
     from monitor.store.retention import prune as delete_old  # noqa: PLC0415 - brings SQLAlchemy along
 
     store, stream = scope.ports.store, scope.stream
-    rows = delete_old(store, stream=stream.name, retention=stream.retention, now=scope.now)
+    rows = delete_old(store, stream=stream.name, retention=stream.retention, now=scope.now, check=scope.check)
     scope.check()
     samples = store.samples.trim(
         stream.name, recent=stream.samples.recent, reservoir_per_class=stream.samples.reservoir_per_class

@@ -1,4 +1,15 @@
-"""Job ``recalibrate``: thresholds of the champion from recent samples. What it decides is ``calibration.py``."""
+"""Job ``recalibrate``: thresholds of the champion from recent samples. What it decides is ``calibration.py``.
+
+Decision J2: whose word counts, and which samples.
+
+Context: a person sets a threshold by hand, and a job that runs every quarter of an hour would undo it. And a champion
+that was retrained on stored samples scores those very samples too low.
+Decision: a class whose newest threshold was set by hand is left alone until somebody runs the job with
+``--include-manual`` or another version becomes champion. Samples up to the end of the champion's training window, and
+rows of training files, do not count; until enough new ones have come, the thresholds from training stay.
+Consequences: after a retraining the first recalibration waits for fresh samples; it says how many are missing.
+Rejected: a hold that expires (nobody remembers when); telling training rows apart one by one (their ids are not kept).
+"""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ Verdicts, suppressions, labels, model versions, thresholds and the audit log sta
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -69,8 +70,18 @@ class _Rule:
     condition: sa.ColumnElement[bool]
 
 
+def _go_on() -> None:
+    """Nobody wants to stop."""
+
+
 def prune(
-    store: Store, *, stream: str, retention: RetentionPeriods, now: datetime, chunk: int = 1000
+    store: Store,
+    *,
+    stream: str,
+    retention: RetentionPeriods,
+    now: datetime,
+    chunk: int = 1000,
+    check: Callable[[], None] = _go_on,
 ) -> dict[str, int]:
     """Delete the stream's rows that are past their time; safe to stop anywhere and to run in two processes.
 
@@ -80,6 +91,7 @@ def prune(
         retention: How long they are kept.
         now: The caller's clock.
         chunk: Rows in one transaction: small, so that no worker waits long.
+        check: Called before each transaction; may raise to end here.
 
     Returns:
         Rows deleted, by table; every table that has a rule is named.
@@ -87,14 +99,22 @@ def prune(
     Raises:
         StoreUnavailable: The database went away; what was deleted stays deleted.
     """
-    return prune_database(store.database, stream=stream, retention=retention, now=now, chunk=chunk)
+    return prune_database(store.database, stream=stream, retention=retention, now=now, chunk=chunk, check=check)
 
 
 def prune_database(
-    database: Database, *, stream: str, retention: RetentionPeriods, now: datetime, chunk: int = 1000
+    database: Database,
+    *,
+    stream: str,
+    retention: RetentionPeriods,
+    now: datetime,
+    chunk: int = 1000,
+    check: Callable[[], None] = _go_on,
 ) -> dict[str, int]:
     """As ``prune``, for whoever has no whole store."""
-    return {rule.table.name: _apply(database, rule, now=now, chunk=chunk) for rule in _rules(stream, retention)}
+    return {
+        rule.table.name: _apply(database, rule, now=now, chunk=chunk, check=check) for rule in _rules(stream, retention)
+    }
 
 
 def _rules(stream: str, retention: RetentionPeriods) -> tuple[_Rule, ...]:
@@ -136,10 +156,11 @@ def _free_run(stream: str) -> sa.ColumnElement[bool]:
     return sa.and_(own, job_runs.c.status != "running")
 
 
-def _apply(database: Database, rule: _Rule, *, now: datetime, chunk: int) -> int:
+def _apply(database: Database, rule: _Rule, *, now: datetime, chunk: int, check: Callable[[], None]) -> int:
     """Delete chunk by chunk, from the oldest on; each goes on where the last one ended, past the rows that stay."""
     deleted, resume_at, full = 0, None, True
     while full:
+        check()
         n_found, n_deleted, resume_at = database.transact(
             partial(_delete_chunk, rule=rule, before=now - rule.period, resume_at=resume_at, chunk=chunk)
         )

@@ -26,6 +26,7 @@ import models.api
 from models.api import Trained
 from monitor.jobs import retrain
 from monitor.jobs.child import ChildExit
+from monitor.jobs.runner import run_job
 from tests.jobs_builders import START, STREAM, Deployment
 
 # A process that does what ``narrows jobs run`` does, with a short lease; talks in lines.
@@ -346,3 +347,17 @@ def test_run_job_runs_in_one_process_at_a_time(deployment: Deployment, tmp_path:
     assert refused.message.endswith(f":{process.pid}")
     assert said == "succeeded done\n"
     assert allowed.message.startswith("only 0 labelled samples")
+
+
+def test_prune_ends_between_two_transactions_when_asked(deployment: Deployment) -> None:
+    """A backlog of years must not hold up a shutdown; what is left waits for the next run."""
+    old = START - timedelta(days=365)
+    run_id = deployment.store.jobs.start_run("recalibrate", STREAM.name, holder="dead:1", now=old)
+    deployment.store.jobs.finish_run(run_id, status="succeeded", detail={}, now=old)
+    stop = threading.Event()
+    stop.set()
+
+    outcome = run_job("prune", stream=STREAM, ports=deployment.ports, stop=stop)
+
+    assert outcome.message == "the process was asked to end"
+    assert len(deployment.store.jobs.runs(job="recalibrate")) == 1
