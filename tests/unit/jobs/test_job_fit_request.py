@@ -63,7 +63,7 @@ def test_read_result_raises_what_the_process_said(name: str, error: type[Excepti
     """A collapsed encoder is a verdict on the candidate; anything else is a failure."""
     (tmp_path / RESULT).write_text(json.dumps({"error": {"type": name, "message": "no"}}))
 
-    with pytest.raises(error, match="^no$"):
+    with pytest.raises(error, match=r"^no$"):
         read_result(tmp_path, status=1, stderr_tail="")
 
 
