@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from monitor.records import TopicPartition
+if TYPE_CHECKING:  # every command imports this file, and records bring numpy along
+    from monitor.records import TopicPartition
 
 
 class NarrowsError(Exception):

@@ -63,7 +63,7 @@ class HotReloader:
         self._load = load
         self._metrics = metrics
         self._champion: Champion | None = None
-        self._revision = (0, 0)
+        self._revision: tuple[int, int] | None = None
         self._failures = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

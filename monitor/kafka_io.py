@@ -257,10 +257,10 @@ class _Notes(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python s
 
 @contextmanager
 def _unassigned_ignored() -> Iterator[None]:
-    """A partition can be taken away between two calls; the next poll tells."""
+    """A partition can be taken away between two calls, or not have a position yet; the next poll tells."""
     try:
         yield
-    except IllegalStateError as error:
+    except (IllegalStateError, NoOffsetForPartitionError) as error:
         logger.debug("Partition taken away meanwhile: %s", error, extra={"action": "partition_gone"})
 
 

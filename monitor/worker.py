@@ -80,12 +80,12 @@ class Worker:
 
     def _loop(self, source: RecordSource, *, until_caught_up: bool, on_progress: OnProgress | None) -> None:
         pipeline = self._build(source)
-        goal = _Goal(self._targets(source)) if until_caught_up else None
+        goal = self._goal(source) if until_caught_up else None
         told_at = compared_at = self._clock.monotonic()
         told_total = 0
         while not self._stop.is_set():
             try:
-                report = pipeline.step()
+                self._total += _handled(pipeline.step())
                 now = self._clock.monotonic()
                 if goal is not None and now - compared_at >= _COMPARE_EVERY_S:
                     compared_at = now
@@ -99,7 +99,6 @@ class Worker:
                 self._outage.wait(error)
                 continue
             self._outage.over()
-            self._total += _handled(report)
             if now - told_at >= _TELL_EVERY_S and self._total > told_total:
                 self._tell((self._total - told_total) / (now - told_at))
                 told_at, told_total = now, self._total
@@ -109,37 +108,40 @@ class Worker:
             "%s: %d records, %.0f a second", self._stream, self._total, rate, extra={"action": "worker_progress"}
         )
 
-    def _targets(self, source: RecordSource) -> Mapping[TopicPartition, tuple[int, int]]:
-        """First and end offset of every partition that holds records."""
+    def _goal(self, source: RecordSource) -> _Goal:
+        """The end of every partition as it is now, and where the store stands."""
 
-        def ask() -> Mapping[TopicPartition, tuple[int, int]]:
+        def ask() -> _Goal:
             partitions = source.partitions()
             first, end = source.beginning_offsets(partitions), source.end_offsets(partitions)
-            return {key: (first[key], end[key]) for key in partitions}
+            stored = self._store.next_offsets(self._stream)
+            return _Goal({key: stored.get(key, first[key]) for key in partitions}, end)
 
-        targets = until_available(ask, outage=self._outage, stop=self._stop)
-        if not targets:
+        goal = until_available(ask, outage=self._outage, stop=self._stop)
+        if not goal.end:
             raise NotFound(f"The topic of stream {self._stream!r} does not exist, so there is no end to catch up with.")
-        return {key: (first, end) for key, (first, end) in targets.items() if end > first}
+        return goal
 
 
 class _Goal:
-    """End offsets to reach, and how far it is."""
+    """Offsets to reach, and how far it is.
 
-    def __init__(self, targets: Mapping[TopicPartition, tuple[int, int]]) -> None:
-        self._targets = targets
-        self._starts: dict[TopicPartition, int] = {}
+    Args:
+        start: Where each partition stands.
+        end: Where each ends.
+    """
+
+    def __init__(self, start: Mapping[TopicPartition, int], end: Mapping[TopicPartition, int]) -> None:
+        self._start = start
+        self.end = end
         self.done = 0
-        self.total = 0
+        self.total = sum(max(0, end[key] - start[key]) for key in end)
 
     def reached(self, stored: Mapping[TopicPartition, int]) -> bool:
-        """Whether every partition is there; updates ``done`` and ``total``."""
-        if not self._starts:
-            self._starts = {key: stored.get(key, first) for key, (first, _) in self._targets.items()}
-        at = {key: min(end, stored.get(key, self._starts[key])) for key, (_, end) in self._targets.items()}
-        self.done = sum(max(0, at[key] - self._starts[key]) for key in at)
-        self.total = sum(max(0, end - self._starts[key]) for key, (_, end) in self._targets.items())
-        return all(at[key] >= end for key, (_, end) in self._targets.items())
+        """Whether every partition is there; updates ``done``."""
+        at = {key: max(self._start[key], min(end, stored.get(key, 0))) for key, end in self.end.items()}
+        self.done = sum(at[key] - self._start[key] for key in at)
+        return all(at[key] >= end for key, end in self.end.items())
 
 
 def _handled(report: StepReport) -> int:

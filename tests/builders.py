@@ -11,6 +11,7 @@ import numpy as np
 
 from models.api import DetectorConfig, FloatArray, IntArray, ModelCard, Scores, ThresholdSpec
 from monitor.champion import Champion
+from monitor.metrics import Counter, Gauge, Histogram
 from monitor.settings_streams import RecordSchema, StreamSettings
 from monitor.store import Store
 
@@ -103,3 +104,25 @@ class FakeClock:
         with self._lock:
             self.slept.append(seconds)
             self.seconds += seconds
+
+
+class RecordedMetrics:
+    """Measurements that a test can look at: sums of counters, last values of gauges."""
+
+    def __init__(self) -> None:
+        self.counted: dict[tuple[str, ...], float] = {}
+        self.gauges: dict[tuple[str, ...], float] = {}
+        self.observed: dict[tuple[str, ...], list[float]] = {}
+
+    def increment(self, counter: Counter, amount: float = 1, *, stream: str, **labels: str) -> None:
+        """Add up."""
+        key = (counter.name, stream, *labels.values())
+        self.counted[key] = self.counted.get(key, 0) + amount
+
+    def set(self, gauge: Gauge, value: float, *, stream: str, **labels: str) -> None:
+        """Keep the last."""
+        self.gauges[(gauge.name, stream, *labels.values())] = value
+
+    def observe(self, histogram: Histogram, value: float, *, stream: str, **labels: str) -> None:
+        """Keep all."""
+        self.observed.setdefault((histogram.name, stream, *labels.values()), []).append(value)
