@@ -49,7 +49,7 @@ def run(
         with ExitStack() as stack:
             stack.callback(store.close)
             if with_scheduler:
-                stack.enter_context(_scheduler(settings, store, metrics))
+                stack.enter_context(_scheduler(settings, store, metrics, stop))
             works = [
                 _stream_work(
                     settings, stream, store, metrics, stop, until_caught_up=until_caught_up, on_progress=on_progress
@@ -156,12 +156,11 @@ def _run_all(works: Sequence[Callable[[], None]], stop: threading.Event) -> None
 
 
 @contextmanager
-def _scheduler(settings: Settings, store: Store, metrics: Metrics) -> Iterator[None]:
-    """The scheduler on a thread of its own, for one-process installs; ended after the workers."""
+def _scheduler(settings: Settings, store: Store, metrics: Metrics, stop: threading.Event) -> Iterator[None]:
+    """The scheduler on a thread of its own, for one-process installs; ended with the workers."""
     from monitor.registry import Registry  # noqa: PLC0415 - only with --with-scheduler
     from monitor.scheduler import SchedulerService  # noqa: PLC0415
 
-    stop = threading.Event()
     service = SchedulerService(settings, store, Registry(settings.registry.uri), SystemClock(stop), metrics, stop)
     thread = threading.Thread(target=service.run, name="scheduler")
     thread.start()

@@ -49,11 +49,9 @@ def _global_options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
-    r"""Watch a Kafka stream for anomalies: an Information Bottleneck encoder in, alerts in SQL out, exactly once.
+    """Watch a Kafka stream for anomalies: an Information Bottleneck encoder in, alerts in SQL out, exactly once.
 
-    \b
-    Example:
-      narrows init && narrows check && narrows train history.npz && narrows run
+    Example: narrows init && narrows check && narrows train history.npz && narrows run
     """
     del version
     ctx.obj = Invocation(config=config, debug=debug)

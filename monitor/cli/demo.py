@@ -22,15 +22,12 @@ def demo(
         ".narrows/demo"
     ),
 ) -> None:
-    r"""Show the whole pipeline at work: train, stream through a real Kafka, catch a digit never seen.
+    """Show the whole pipeline at work: train, stream through a real Kafka, catch a digit never seen.
 
     Starts its own broker (extra narrows[local]), unless KAFKA_BOOTSTRAP_SERVERS names one. Ends by itself; what it
     wrote stays in the folder, to look at.
 
-    \b
-    Example:
-      narrows demo
-      narrows demo --unseen 8 --rate 100
+    Example: narrows demo
     """
     from rich.console import Console  # noqa: PLC0415 - see above
 

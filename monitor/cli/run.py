@@ -16,18 +16,16 @@ def run(
         bool, typer.Option("--until-caught-up", help="End at the end offsets that the topic has now.")
     ] = False,
     with_scheduler: Annotated[
-        bool, typer.Option("--with-scheduler", help="Also recalibrate, retrain and prune by the clock, in this process.")
+        bool,
+        typer.Option("--with-scheduler", help="Also recalibrate, retrain and prune by the clock, in this process."),
     ] = False,
 ) -> None:
-    r"""Score the stream until told to stop (SIGTERM or Ctrl-C: the batch is finished, nothing is lost).
+    """Score the stream until told to stop (SIGTERM or Ctrl-C: the batch is finished, nothing is lost).
 
     Start as many as there are partitions: workers of one stream share them. New champions and thresholds are taken
     over between two batches.
 
-    \b
-    Example:
-      narrows run --with-scheduler
-      narrows run --stream gas --until-caught-up
+    Example: narrows run --with-scheduler
     """
     settings = load(ctx)
     from monitor.cli.output import progress  # noqa: PLC0415 - after the configuration is known to be good
