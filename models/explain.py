@@ -53,7 +53,7 @@ def contributions(scorer: RegionScorer, x: NDArray[np.float32], nearest: IntArra
 
 
 def _integrated(scorer: RegionScorer, inputs: Tensor, region: Tensor) -> Tensor:
-    """Integrated gradients of rows that share no region necessarily, float64 (B, D)."""
+    """Integrated gradients of rows from their regions' class means, float64 (B, D)."""
     baseline = scorer.centres[region]  # (B, D)
     points, weights = np.polynomial.legendre.leggauss(PATH_POINTS)
     fractions = torch.from_numpy((points + 1) / 2).float()  # (P,)

@@ -110,7 +110,7 @@ def test_main_answers_2_when_the_request_cannot_be_read(tmp_path: Path, content:
 
 def test_process_leaves_nothing_when_it_is_terminated(request_file: Path) -> None:
     """A real process, SIGTERM after its first line of progress: exit 143, no artifact, no result, no temporary file."""
-    change(request_file, config={"epochs": 100_000})
+    change(request_file, config={"epochs": 100_000}, nice=0)
     before = sorted(path.name for path in request_file.parent.iterdir())
     process = subprocess.Popen(
         [sys.executable, "-m", "models.fit_process", str(request_file)], stdout=subprocess.PIPE, text=True
@@ -119,5 +119,5 @@ def test_process_leaves_nothing_when_it_is_terminated(request_file: Path) -> Non
         assert process.stdout is not None
         assert "progress" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == fit_process.EXIT_TERMINATED
+        assert process.wait(timeout=120) == fit_process.EXIT_TERMINATED
     assert sorted(path.name for path in request_file.parent.iterdir()) == before
