@@ -57,10 +57,8 @@ class Decoder:
 
     def decode(self, piece: PartitionSlice) -> DecodedSlice:
         """Decode one slice; every record ends in the batch, among the rejected, or as a counted tombstone."""
-        present = [record for record in piece.records if record.value is not None]
-        sized = [record for record in present if len(record.value or b"") <= self._max_bytes]
-        rejected = [self._too_large(record) for record in present if len(record.value or b"") > self._max_bytes]
-        records, columns, invalid = self._payload.rows(sized)
+        present, rejected, n_tombstones = self._present(piece.records)
+        records, columns, invalid = self._payload.rows(present)
         times, bad_times = parse_event_times(columns.event_times, [record.timestamp for record in records])
         usable = _usable(columns.features, bad_times)
         rejected += invalid
@@ -78,8 +76,19 @@ class Decoder:
             sample_ids=columns.sample_ids,
             labels=columns.labels,
             rejected=tuple(rejected),
-            n_tombstones=len(piece.records) - len(present),
+            n_tombstones=n_tombstones,
         )
+
+    def _present(self, records: Sequence[RawRecord]) -> tuple[Sequence[RawRecord], list[Rejected], int]:
+        """Records to parse, those too large to, and how many have no value."""
+        sizes = [len(record.value) if record.value is not None else -1 for record in records]
+        if sizes and min(sizes) >= 0 and max(sizes) <= self._max_bytes:
+            return records, [], 0
+        fits = [record for record, size in zip(records, sizes, strict=True) if 0 <= size <= self._max_bytes]
+        too_large = [
+            self._too_large(record) for record, size in zip(records, sizes, strict=True) if size > self._max_bytes
+        ]
+        return fits, too_large, sizes.count(-1)
 
     def _too_large(self, record: RawRecord) -> Rejected:
         size = len(record.value or b"")

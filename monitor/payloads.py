@@ -29,6 +29,10 @@ _REASONS = (
 )
 
 
+#: What msgspec raises for a payload that is not a valid record.
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """Why a record is not in the batch."""
@@ -86,11 +90,18 @@ class JsonPayload:
 
     def rows(self, records: Sequence[RawRecord]) -> tuple[list[RawRecord], Columns, list[Rejected]]:
         """Decode one by one, stack at once."""
-        decode, kept, parsed, rejected = self._decode, [], [], []
+        try:  # nearly always all are valid, and then the loop is a comprehension
+            return list(records), self._columns([self._decode(record.value) for record in records]), []
+        except _MALFORMED:
+            return self._sift(records)
+
+    def _sift(self, records: Sequence[RawRecord]) -> tuple[list[RawRecord], Columns, list[Rejected]]:
+        """The same, when some record is malformed."""
+        kept, parsed, rejected = [], [], []
         for record in records:
             try:
-                parsed.append(decode(record.value))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                parsed.append(self._decode(record.value))
+            except _MALFORMED as error:
                 rejected.append(_malformed(record, error))
             else:
                 kept.append(record)
