@@ -76,7 +76,7 @@ class MlpEncoder(nn.Module):
     def _hidden_layers(self, inputs: Tensor) -> tuple[Tensor, ...]:
         outputs: list[Tensor] = []
         for layer in self.hidden:
-            inputs = torch.relu(layer(inputs))
+            inputs = torch.relu_(layer(inputs))
             outputs.append(inputs)
         return tuple(outputs)
 

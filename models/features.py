@@ -29,7 +29,7 @@ def signed_log1p(x: Tensor) -> Tensor:
     Returns:
         Tensor of the same shape and dtype.
     """
-    return torch.log1p(x.abs()).copysign_(x)
+    return x.abs().log1p_().copysign_(x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,8 @@ class Standardiser:
         Returns:
             Signed log1p of the standardised rows, finite, float32 (B, D).
         """
-        centred = x.clamp(-MAX_RAW, MAX_RAW) - self.mean
-        standardised = (centred * self.scale).clamp_(-MAX_STANDARDISED, MAX_STANDARDISED)
-        return signed_log1p(standardised)
+        centred = x.clamp(-MAX_RAW, MAX_RAW).sub_(self.mean)
+        return signed_log1p(centred.mul_(self.scale).clamp_(-MAX_STANDARDISED, MAX_STANDARDISED))
 
 
 def fit_standardiser(x: NDArray[np.float32]) -> Standardiser:

@@ -64,7 +64,7 @@ def test_score_is_the_same_when_the_batch_is_a_shuffled_subset(
     _assert_same(scorer, rows, whole, generator.integers(0, N_ROWS, min(size, 300)))
 
 
-@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 191, 192, 193, 384, 4999])
+@pytest.mark.parametrize("size", [1, 2, 127, 128, 129, 383, 384, 385, 768, 4999])
 def test_score_is_the_same_when_the_batch_size_is_near_a_block_edge(
     scored: tuple[api.Scorer, NDArray[np.float32], api.Scores], size: int
 ) -> None:
