@@ -4,6 +4,8 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+#: Largest record that the client lets pass; the broker has a limit of its own.
+_MAX_BYTES = 64 * 1024 * 1024
 #: Records handed over between two flushes; bounds the client's memory.
 _FLUSH_EVERY = 10_000
 
@@ -43,7 +45,9 @@ def send_all(
     """
     kafka = importlib.import_module("kafka")
     sent = 0
-    producer = kafka.KafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=20, batch_size=256 * 1024)
+    producer = kafka.KafkaProducer(
+        bootstrap_servers=bootstrap_servers, linger_ms=20, batch_size=256 * 1024, max_request_size=_MAX_BYTES
+    )
     try:
         for sent, value in enumerate(values, start=1):
             key = None if value is not None else b"tombstone"
