@@ -18,7 +18,7 @@ from models.errors import ScoringInputError
 from models.scorer import MIN_DISTANCE, RegionScorer
 
 #: Points of the Gauss-Legendre rule along the path, and rows at a time (memory: rows * points * 416 floats).
-PATH_POINTS = 24
+PATH_POINTS = 8
 ROWS_AT_A_TIME = 64
 
 

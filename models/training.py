@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.api import DetectorConfig, FloatArray, ModelCard, Progress, ThresholdSpec, Trained
+from models import cross_calibration
+from models.api import DetectorConfig, FloatArray, ModelCard, Progress, Scores, ThresholdSpec, Trained
 from models.class_model import class_model
 from models.collapse import CollapseFigures, check_collapse, measure_collapse
 from models.errors import TrainingDataError
@@ -50,7 +51,7 @@ def fit(
         rows.labels, shares=(CALIBRATION_SHARE, HELD_OUT_SHARE), generator=generator
     )
     parts = Parts(rows.take(train), rows.take(calibration), rows.take(held_out))
-    return fit_parts(parts, config=config, seed=seed, progress=progress)
+    return fit_parts(parts, config=config, seed=seed, progress=progress, cross=True)
 
 
 def fit_parts(
@@ -60,6 +61,7 @@ def fit_parts(
     seed: int,
     progress: Progress | None = None,
     max_rows: int = MAX_TRAINING_ROWS,
+    cross: bool = False,
 ) -> Trained:
     """Train on rows that are split already, for protocols that choose the split.
 
@@ -69,6 +71,7 @@ def fit_parts(
         seed: Seed of everything random.
         progress: Called during training.
         max_rows: Training rows above this are sampled down.
+        cross: Calibrate on out-of-fold scores of the training rows too, where calibration rows are few.
 
     Raises:
         TrainingDataError: A configuration this version cannot build.
@@ -78,23 +81,46 @@ def fit_parts(
     started = time.perf_counter()
     report = progress or _ignore
     train = parts.train.take(cap_rows(parts.train.labels, limit=max_rows, generator=np.random.default_rng(seed)))
+    crossed = cross and cross_calibration.is_needed(len(parts.calibration.x), false_alarm_rate=config.false_alarm_rate)
+    runs = 1 + crossed * cross_calibration.FOLDS
+    scorer, losses = _train(train, parts, config=config, seed=seed, progress=_part(report, 0, runs))
+    calibration = scorer.score(parts.calibration.x)
+    if crossed:
+        calibration = cross_calibration.cross_scores(
+            calibration,
+            train,
+            seed=seed,
+            fit_fold=lambda rows, fold: _train(
+                rows, parts, config=config, seed=seed, progress=_part(report, 1 + fold, runs)
+            )[0],
+        )
+    report(0.95, "calibrating and measuring")
+    return _finish(scorer, losses, parts, calibration=calibration, crossed=crossed, seed=seed, started=started)
+
+
+def _train(
+    train: LabelledRows, parts: Parts, *, config: DetectorConfig, seed: int, progress: Progress
+) -> tuple[RegionScorer, tuple[float, ...]]:
+    """Encoder and regions of the training rows, and the losses on the way."""
     standardiser = fit_standardiser(train.x)
     inputs, labels = standardiser(torch.from_numpy(train.x)), torch.from_numpy(train.labels)
-    generator = torch.Generator().manual_seed(seed)
     fitted = optimise(
         inputs,
         labels,
         n_classes=len(train.classes),
         embedding_dim=config.embedding_dim,
         epochs=config.epochs,
-        generator=generator,
-        progress=lambda fraction, line: report(0.9 * fraction, line),
+        generator=torch.Generator().manual_seed(seed),
+        progress=progress,
     )
-    report(0.9, "fitting class regions")
     card = _card(train, parts, config=config, seed=seed)
-    scorer = build_scorer(fitted, standardiser, inputs, labels, card=card)
-    report(0.95, "calibrating and measuring")
-    return _finish(scorer, fitted, parts, seed=seed, started=started)
+    return build_scorer(fitted, standardiser, inputs, labels, card=card), fitted.losses
+
+
+def _part(report: Progress, run: int, runs: int) -> Progress:
+    """Progress of one of several encoders, as progress of the whole."""
+    name = "" if runs == 1 else f"encoder {run + 1} of {runs}, "
+    return lambda fraction, line: report(0.95 * (run + fraction) / runs, name + line)
 
 
 def build_scorer(
@@ -111,18 +137,28 @@ def build_scorer(
     return RegionScorer(card, standardiser, fitted.encoder, class_model(fitted.centres), regions, centres)
 
 
-def _finish(scorer: RegionScorer, fitted: Fitted, parts: Parts, *, seed: int, started: float) -> Trained:
+def _finish(
+    scorer: RegionScorer,
+    losses: tuple[float, ...],
+    parts: Parts,
+    *,
+    calibration: Scores,
+    crossed: bool,
+    seed: int,
+    started: float,
+) -> Trained:
     alpha = scorer.card.config.false_alarm_rate
-    calibration = scorer.score(parts.calibration.x)
     thresholds = calibrate(calibration.score, calibration.nearest, classes=scorer.card.classes, alpha=alpha)
+    if crossed:
+        thresholds = tuple(replace(spec, method=f"cross-{spec.method}") for spec in thresholds)
     figures = measure_collapse(scorer, parts.calibration, seed=seed)
     check_collapse(figures)
     metrics = _metrics(scorer, thresholds, parts, figures)
     seconds = time.perf_counter() - started
     metrics["seconds"] = seconds
     notes = [*parts.train.notes, *_calibration_notes(thresholds, asked=alpha)]
-    report = {"losses": list(fitted.losses), "epochs": len(fitted.losses), "seconds": seconds, "notes": notes}
-    card = replace(scorer.card, metrics=metrics, report=report)
+    report = {"losses": list(losses), "epochs": len(losses), "seconds": seconds, "notes": notes}
+    card = replace(scorer.card, metrics=metrics, report=report, n_calibration=len(calibration.score))
     return Trained(replace(scorer, card=card), thresholds)
 
 
@@ -144,12 +180,16 @@ def _metrics(
 
 
 def _calibration_notes(thresholds: tuple[ThresholdSpec, ...], *, asked: float) -> list[str]:
-    pooled = [spec.class_label for spec in thresholds if spec.method != "conformal"]
-    smallest = [spec for spec in thresholds if spec.method == METHOD_SMALLEST]
+    pooled = [spec.class_label for spec in thresholds if not spec.method.endswith("conformal")]
+    smallest = [spec for spec in thresholds if spec.method.endswith(METHOD_SMALLEST)]
     notes = []
     if pooled:
         notes.append(
             f"{len(pooled)} of {len(thresholds)} classes have too few calibration rows and share one threshold."
+        )
+    if thresholds[0].method.startswith("cross-"):
+        notes.append(
+            "Calibration rows are few, so training rows calibrate too, each scored by an encoder that did not see it."
         )
     if smallest:
         notes.append(

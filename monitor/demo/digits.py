@@ -48,14 +48,14 @@ class DigitStream:
 
 
 def digit_stream(*, unseen: int, seed: int) -> DigitStream:
-    """Split the digits: 60 % of the known for training, the rest to stream, the unseen one only in the second half."""
+    """Three quarters of the known digits to train on, the rest to stream; the unseen one in its second half only."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - takes half a second
 
     bunch = load_digits()
     x, y = bunch.data.astype(np.float32), bunch.target.astype(np.int64)
     rng = np.random.default_rng(seed)
     known, odd = rng.permutation(np.flatnonzero(y != unseen)), rng.permutation(np.flatnonzero(y == unseen))
-    n_history = int(0.6 * len(known))
+    n_history = int(0.75 * len(known))
     history, rest = known[:n_history], known[n_history:]
     turn = len(rest) // 2
     order = np.concatenate([rest[:turn], rng.permutation(np.concatenate([rest[turn:], odd]))])
