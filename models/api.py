@@ -138,6 +138,16 @@ class Trained:
     thresholds: tuple[ThresholdSpec, ...]
 
 
+def use_threads(n_threads: int) -> None:
+    """Let matrix products of this process use so many threads; for small networks one is nearly always the fastest.
+
+    More only wait for each other where cores are shared, and scores are the same with any number.
+    """
+    import torch  # noqa: PLC0415 - only when it is needed
+
+    torch.set_num_threads(n_threads)
+
+
 def fit(
     x: FloatArray, y: NDArray[np.str_] | None, *, config: DetectorConfig, seed: int, progress: Progress | None = None
 ) -> Trained:

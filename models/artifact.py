@@ -25,7 +25,7 @@ from torch import Tensor
 
 from models.api import DetectorConfig, ModelCard, Scorer, Trained
 from models.class_model import ClassModel
-from models.encoder import MlpEncoder
+from models.encoder import make_encoder
 from models.errors import (
     ArtifactError,
     ArtifactExists,
@@ -124,7 +124,7 @@ def _assemble(card: ModelCard, tensors: dict[str, Tensor]) -> RegionScorer:
     not_finite = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if not_finite:
         raise ValueError(f"not finite: {', '.join(sorted(not_finite))}")
-    encoder = MlpEncoder(card.dimension, card.config.embedding_dim, generator=torch.Generator().manual_seed(0))
+    encoder = make_encoder(card.config, dimension=card.dimension, generator=torch.Generator().manual_seed(0))
     encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in tensors.items() if k.startswith("encoder.")})
     encoder.eval().requires_grad_(requires_grad=False)
     regions = Regions(**{name: tensors[f"regions.{name}"] for name in Regions.__dataclass_fields__})

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.api import IntArray
 from models.diversity import collapse_reason, effective_rank, score_diversity
-from models.encoder import MlpEncoder
+from models.encoder import make_encoder
 from models.errors import CollapseError
 from models.preparation import LabelledRows
 from models.scorer import RegionScorer
@@ -71,7 +71,7 @@ def check_collapse(figures: CollapseFigures) -> None:
 
 def _random_embedding(scorer: RegionScorer, x: NDArray[np.float32], *, seed: int) -> NDArray[np.float32]:
     generator = torch.Generator().manual_seed(seed)
-    encoder = MlpEncoder(x.shape[1], scorer.card.config.embedding_dim, generator=generator)
+    encoder = make_encoder(scorer.card.config, dimension=x.shape[1], generator=generator)
     with torch.inference_mode():
         _, embedding = encoder.layers(scorer.standardiser(torch.from_numpy(x)))
     values: NDArray[np.float32] = embedding.numpy()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.api import Progress
-from models.encoder import MlpEncoder
+from models.api import DetectorConfig, Progress
+from models.encoder import Encoder, make_encoder
 from models.errors import CollapseError
 from models.loss import class_distances, rate, relevance_loss, separation_hinge
 
@@ -42,7 +42,7 @@ class Fitted:
         losses: Mean loss of each epoch, nats.
     """
 
-    encoder: MlpEncoder
+    encoder: Encoder
     centres: Tensor
     losses: tuple[float, ...]
 
@@ -52,8 +52,7 @@ def optimise(
     labels: Tensor,
     *,
     n_classes: int,
-    embedding_dim: int,
-    epochs: int,
+    config: DetectorConfig,
     generator: torch.Generator,
     progress: Progress,
 ) -> Fitted:
@@ -63,8 +62,7 @@ def optimise(
         inputs: Network inputs (N, D).
         labels: Class index (N,), every class present.
         n_classes: K, at least 1.
-        embedding_dim: Z.
-        epochs: Upper bound of passes over the rows (small files: MIN_STEPS instead).
+        config: Encoder family, size of z, and upper bound of passes over the rows (small files: MIN_STEPS instead).
         generator: Source of all randomness.
         progress: Called after each epoch; may raise to cancel.
 
@@ -74,12 +72,12 @@ def optimise(
     Raises:
         CollapseError: The loss is no longer finite.
     """
-    encoder = MlpEncoder(inputs.shape[1], embedding_dim, generator=generator)
-    centres = nn.Parameter(CENTRE_SCALE * torch.randn(n_classes, embedding_dim, generator=generator))
+    encoder = make_encoder(config, dimension=inputs.shape[1], generator=generator)
+    centres = nn.Parameter(CENTRE_SCALE * torch.randn(n_classes, config.embedding_dim, generator=generator))
     log_prior = torch.log(torch.bincount(labels, minlength=n_classes) / len(labels))
     optimiser = torch.optim.AdamW([*encoder.parameters(), centres], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = math.ceil(len(inputs) / BATCH_ROWS)
-    n_epochs = max(epochs, min(10 * epochs, math.ceil(MIN_STEPS / steps)))
+    n_epochs = max(config.epochs, min(10 * config.epochs, math.ceil(MIN_STEPS / steps)))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, LEARNING_RATE, total_steps=n_epochs * steps, pct_start=0.1
     )
@@ -104,7 +102,7 @@ def optimise(
 
 
 def batch_loss(
-    encoder: MlpEncoder,
+    encoder: Encoder,
     centres: Tensor,
     log_prior: Tensor,
     inputs: Tensor,

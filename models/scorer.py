@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.api import FloatArray, IntArray, ModelCard, Scores
 from models.class_model import ClassModel
-from models.encoder import MlpEncoder
+from models.encoder import Encoder
 from models.errors import ScoringInputError
 from models.features import Standardiser
 from models.regions import Regions
@@ -87,7 +87,7 @@ class RegionScorer:
 
     card: ModelCard
     standardiser: Standardiser
-    encoder: MlpEncoder
+    encoder: Encoder
     class_model: ClassModel
     regions: Regions
     centres: Tensor

@@ -17,6 +17,7 @@ from models import cross_calibration
 from models.api import DetectorConfig, FloatArray, ModelCard, Progress, Scores, ThresholdSpec, Trained
 from models.class_model import class_model
 from models.collapse import CollapseFigures, check_collapse, measure_collapse
+from models.encoder import families
 from models.errors import TrainingDataError
 from models.features import Standardiser, fit_standardiser
 from models.gate import pseudo_unseen_auroc
@@ -108,8 +109,7 @@ def _train(
         inputs,
         labels,
         n_classes=len(train.classes),
-        embedding_dim=config.embedding_dim,
-        epochs=config.epochs,
+        config=config,
         generator=torch.Generator().manual_seed(seed),
         progress=progress,
     )
@@ -212,8 +212,8 @@ def _card(train: LabelledRows, parts: Parts, *, config: DetectorConfig, seed: in
 
 
 def _check_config(config: DetectorConfig) -> None:
-    if config.encoder != "mlp":
-        raise TrainingDataError(f'There is no encoder "{config.encoder}"; use "mlp".')
+    if config.encoder not in families():
+        raise TrainingDataError(f'There is no encoder "{config.encoder}"; use one of {sorted(families())}.')
     if config.profile not in PROFILES:
         raise TrainingDataError(f'There is no profile "{config.profile}"; use one of {sorted(PROFILES)}.')
     if config.embedding_dim < 1 or config.epochs < 1 or not 0 < config.false_alarm_rate < 0.5:

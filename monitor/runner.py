@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from models.api import use_threads
 from monitor import wiring
 from monitor.clock import SystemClock
 from monitor.retrying import Outage, Stopped, until_available
@@ -39,6 +40,7 @@ def run(
     Raises:
         NarrowsError: What ended it, when it was not a signal.
     """
+    use_threads(settings.worker.threads)
     stop = threading.Event()
     metrics = wiring.make_metrics(settings)
     with stopping_on_signals(stop, timeout_s=settings.worker.shutdown_timeout.total_seconds()):

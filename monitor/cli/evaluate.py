@@ -57,6 +57,7 @@ def evaluate(
     config = DetectorConfig() if chosen is None else chosen.detector.to_config()
     if profile is not None:
         config = replace(config, profile=profile)
+    models.api.use_threads(1)
     recorded = read_data_file(file, schema=None if chosen is None else chosen.record_schema)
     say(f"Evaluating on {len(recorded):,} rows, {recorded.dimension} features, {len(recorded.classes)} classes ...")
     try:

@@ -44,6 +44,7 @@ def train(
     """
     settings = load(ctx)
     chosen = narrow(settings, stream)
+    models.api.use_threads(settings.worker.threads)
     recorded = read_data_file(file, schema=chosen.record_schema)
     _demand_dimension(recorded, chosen, settings)
     with opened_store(settings) as store:  # before the training: a minute of work must not end at a closed door
