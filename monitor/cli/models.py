@@ -139,7 +139,7 @@ def _row(version: ModelVersion) -> Sequence[object]:
         version.alias,
         version.status,
         len(version.classes),
-        version.n_train + version.n_calibration,
+        version.n_train,
         percent(_accuracy(version)),
         percent(version.metrics.get("false_alarm_rate")),
         ago(version.created_at, now=datetime.now(UTC)),

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Callable
+from typing import Self
 
 import pytest
 
@@ -15,7 +17,7 @@ from monitor.local.producer import send_all
 from tests.conftest import MakeTopic
 from tests.deployment import Deployment, Running, eventually, payloads
 
-RECORDS = int(os.environ.get("NARROWS_TEST_RECORDS", "12000"))
+RECORDS = int(os.environ.get("NARROWS_TEST_RECORDS", "8000"))
 KILLS = int(os.environ.get("NARROWS_TEST_KILLS", "3"))
 PARTITIONS = 2
 
@@ -71,7 +73,7 @@ def test_sigkill_at_random_instants_leaves_the_rows_of_an_undisturbed_run(
 def test_two_workers_share_the_partitions_and_one_takes_over(deploy: Deploy, filled_topic: str) -> None:
     """One is stopped in the middle; the other gets its partition; rows as in a run by one."""
     expected = undisturbed(deploy, filled_topic).results()
-    deployment = deploy("shared", topic=filled_topic, max_records=10)
+    deployment = deploy("shared", topic=filled_topic, max_records=25)
     workers = [deployment.start("run"), deployment.start("run")]
     try:
         eventually(lambda: all("Reading" in worker.text() for worker in workers), what="both reading")
@@ -84,24 +86,21 @@ def test_two_workers_share_the_partitions_and_one_takes_over(deploy: Deploy, fil
 
 
 def test_champion_and_thresholds_change_under_a_running_worker(
-    deploy: Deploy, make_topic: MakeTopic, bootstrap_servers: str
+    deploy: Deploy, make_topic: MakeTopic, bootstrap_servers: str, store_url: str
 ) -> None:
-    """Recalibrate and retrain while it scores: every row names a version and a threshold that were current."""
+    """Recalibrate and retrain while records stream in: every row names a version and a threshold that were current."""
     topic = make_topic(partitions=PARTITIONS)
-    deployment = deploy("swapped", topic=topic)
+    deployment = deploy("swapped", topic=topic, store_url=store_url)
     worker = deployment.start("run")
     try:
-        n_sent = 0
-        for job in ("recalibrate", "retrain", None):
-            for partition in range(PARTITIONS):
-                n_sent += send_all(
-                    bootstrap_servers, topic=topic, values=payloads(3000, seed=n_sent), partition=partition
-                )
-            eventually(lambda: done(deployment) == n_sent, what=f"{n_sent} records")  # noqa: B023 - called at once
-            if job:
+        with Feed(bootstrap_servers, topic) as feed:
+            eventually(lambda: done(deployment) > 3000, what="records to calibrate on")
+            for number, job in enumerate(("recalibrate", "retrain"), start=2):
                 deployment.narrows("jobs", "run", job, "--json")
-                eventually(lambda: worker.text().count("judges") > ("recalibrate", "retrain").index(job) + 1,  # noqa: B023
-                           what=f"taking over what {job} made")  # fmt: skip
+                eventually(lambda: worker.text().count("judges") >= number, what=f"taking over what {job} made")  # noqa: B023
+                after = done(deployment)
+                eventually(lambda: done(deployment) > after + 1000, what="records judged by it")  # noqa: B023
+        eventually(lambda: done(deployment) == feed.n_sent, what=f"{feed.n_sent} records")
         assert worker.stop() == 0
     finally:
         worker.kill()
@@ -114,6 +113,33 @@ def test_champion_and_thresholds_change_under_a_running_worker(
         (1, "training"), (1, "recalibration"), (2, "training"),
     }  # fmt: skip
     assert sum(n for _, _, n in judged) == deployment.query("SELECT count(*) FROM anomalies")[0][0]
+    (counts,) = deployment.results()["counts"]
+    assert counts[0] + counts[2] + counts[3] == feed.n_sent
+
+
+class Feed:
+    """Sends records on a thread of its own, without a pause, until the block ends."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self.n_sent = 0
+        self._servers = bootstrap_servers
+        self._topic = topic
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            values = payloads(500, seed=self.n_sent)
+            partition = self.n_sent // 500 % PARTITIONS
+            self.n_sent += send_all(self._servers, topic=self._topic, values=values, partition=partition)
 
 
 def kill_all(workers: list[Running]) -> None:
