@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -58,7 +59,18 @@ def run(
                 )
                 for stream in streams
             ]
+            _spare_the_collector()
             _run_all(works, stop)
+
+
+def _spare_the_collector() -> None:
+    """Tell the garbage collector that what is loaded stays, and not to look at each batch's thousands of lists.
+
+    Without it decoding takes a tenth longer. Cycles are rare here and still found.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @contextmanager
