@@ -99,7 +99,7 @@ def _store_and_champions(settings: Settings, streams: tuple[StreamSettings, ...]
 
 def _no_champion(stream: StreamSettings) -> Finding:
     remedy = f"Train one: narrows train FILE --stream {stream.name}"
-    return Finding("champion", stream.name, "warn", "none yet, so the worker waits", remedy)
+    return Finding("champion", stream.name, "warn", "none yet, so the worker ends with exit status 1", remedy)
 
 
 def _champion(settings: Settings, stream: StreamSettings, store: Store) -> Finding:

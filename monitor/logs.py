@@ -43,6 +43,8 @@ def configure_logging(level: str, *, style: str, stream: TextIO | None = None) -
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
     for name in _OWN:
         logging.getLogger(name).setLevel(level)
+    # The Kafka client repeats every failed connection; the worker tells an outage itself, at a falling rate.
+    logging.getLogger("kafka").setLevel("WARNING" if level == "DEBUG" else "CRITICAL")
 
 
 def redact(text: str) -> str:

@@ -50,7 +50,7 @@ SCHEDULER_ALIVE = Gauge("narrows_scheduler_alive", "1 while this process holds t
 
 BATCH_DURATION = Histogram("narrows_batch_duration_seconds", "Time for one batch by stage.", ("stage",))
 BATCH_SIZE = Histogram("narrows_batch_records", "Records in a batch.")
-LATENCY = Histogram("narrows_latency_seconds", "Kafka timestamp to committed row, slowest record of a batch.")
+LATENCY = Histogram("narrows_latency_seconds", "Kafka timestamp to decision, slowest record of a batch.")
 
 _SIZE_BUCKETS = (1, 10, 100, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 

@@ -134,7 +134,8 @@ class Pipeline:
                 raise _beyond_end(self._stream.name, partition, expected=expected, end=end[partition])
             if expected < first[partition]:
                 self._skip_gap(partition, expected=expected, resumed_at=first[partition])
-            self._source.seek(partition, self._progress[partition])
+            if partition in self._progress:
+                self._source.seek(partition, self._progress[partition])
 
     def _skip_gap(self, partition: TopicPartition, *, expected: int, resumed_at: int) -> None:
         logger.error(
@@ -142,7 +143,12 @@ class Pipeline:
             partition.topic, partition.partition, expected, resumed_at - 1, resumed_at - expected,
             extra={"action": "offset_gap"},
         )  # fmt: skip
-        self._store.record_gap(self._stream.name, partition, expected=expected, resumed_at=resumed_at)
+        try:
+            self._store.record_gap(self._stream.name, partition, expected=expected, resumed_at=resumed_at)
+        except OffsetConflict as conflict:  # the next owner has noted it; the step after reads the stored offset
+            logger.warning("%s", conflict, extra={"action": "offset_conflict"})
+            self._progress.forget(conflict.partitions)
+            return
         self._metrics.increment(m.OFFSET_GAPS, resumed_at - expected, stream=self._stream.name)
         self._progress.learn({partition: resumed_at})
 

@@ -1,6 +1,6 @@
 """Runs jobs by the clock, in one process at a time. What a job does is ``monitor/jobs``; only this imports apscheduler.
 
-Decision S1: an elected leader with a job store in memory, not a shared job store.
+Decision 6 in README: an elected leader with a job store in memory, not a shared job store.
 
 Context: several processes may run a scheduler, for availability; two APScheduler instances on one job store run jobs
 twice.

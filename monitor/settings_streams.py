@@ -138,14 +138,6 @@ class GateSettings(Table):
     min_rows: int = Field(default=200, ge=1, description="Fewest rows to judge by; with fewer the champion stays.")
 
 
-class IncidentSettings(Table):
-    """How like anomalies are grouped."""
-
-    gap: Duration = Field(
-        default=timedelta(minutes=30), description="Silence after which a like anomaly opens a new incident."
-    )
-
-
 class RetentionSettings(Table):
     """How long rows are kept."""
 
@@ -176,5 +168,4 @@ class StreamSettings(Table):
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     recalibration: RecalibrationSettings = Field(default_factory=RecalibrationSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
-    incidents: IncidentSettings = Field(default_factory=IncidentSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)

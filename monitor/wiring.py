@@ -6,6 +6,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from monitor.clock import SystemClock
+from monitor.errors import ConfigError
 from monitor.hot_reload import HotReloader
 from monitor.metrics import NoMetrics, PrometheusMetrics
 from monitor.pipeline import Pipeline
@@ -37,13 +38,23 @@ def make_source(settings: Settings, stream: StreamSettings, *, clock: Clock) -> 
 
 
 def make_metrics(settings: Settings) -> Metrics:
-    """Prometheus metrics served on the configured address, or none."""
+    """Prometheus metrics served on the configured address, or none.
+
+    Raises:
+        ConfigError: Something else listens there.
+    """
     if not settings.metrics.port:
         return NoMetrics()
     from prometheus_client import start_http_server  # noqa: PLC0415 - brings an HTTP server along
 
-    metrics = PrometheusMetrics()
-    start_http_server(settings.metrics.port, addr=settings.metrics.host, registry=metrics.registry)
+    metrics, address = PrometheusMetrics(), settings.metrics
+    try:
+        start_http_server(address.port, addr=address.host, registry=metrics.registry)
+    except OSError as error:
+        raise ConfigError(
+            f"Metrics cannot be served on {address.host}:{address.port}: {error.strerror or error}. Choose a free "
+            "metrics.port (one for each process), or 0 for none."
+        ) from error
     return metrics
 
 

@@ -55,7 +55,7 @@ class FakeRecordSource:
         """A rebalance: these partitions from now on."""
         wanted = {TopicPartition(self._topic.name, number) for number in numbers}
         self._changed |= wanted ^ set(self._positions)
-        self._positions = {key: self._positions.get(key, self.committed.get(key, 0)) for key in wanted}
+        self._positions = {key: self._positions.get(key, self.committed.get(key, 0)) for key in sorted(wanted)}
 
     def bounce(self, number: int) -> None:
         """Revoked and given back between two polls; the position is the committed one again."""

@@ -33,7 +33,8 @@ def demo(
     """
     from rich.console import Console  # noqa: PLC0415 - see above
 
-    from monitor.demo.story import Demo, DemoFailed, DemoOptions, prepare  # noqa: PLC0415
+    from monitor.demo.deployment import DemoFailed  # noqa: PLC0415
+    from monitor.demo.story import Demo, DemoOptions, prepare  # noqa: PLC0415
 
     console = Console(highlight=False)
     prepare(folder)

@@ -1,6 +1,6 @@
 """``narrows jobs``: what the scheduler did and will do, and one job now.
 
-Decision J3: ``jobs run`` ends with status 0 only when the job succeeded. A rejected candidate and a skipped run are
+``jobs run`` ends with status 0 only when the job succeeded. A rejected candidate and a skipped run are
 no faults of the program, but what was asked for did not happen, and a script that goes on as if it had would be
 wrong. Which of them it was stands in the message and in ``--json``.
 """

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli.context import StreamFilter, load
+from monitor.cli.context import StreamFilter, demand_store, load
 
 
 def run(
@@ -31,7 +31,8 @@ def run(
     from monitor.cli.output import progress  # noqa: PLC0415 - after the configuration is known to be good
     from monitor.runner import run as run_streams  # noqa: PLC0415
 
-    streams = settings.streams if stream is None else (settings.stream(stream),)
+    demand_store(settings)
+    streams = settings.streams if stream is None and settings.streams else (settings.stream(stream),)
     if not until_caught_up:
         run_streams(settings, streams, with_scheduler=with_scheduler)
         return

@@ -72,7 +72,7 @@ def set_threshold(
 ) -> None:
     """Set the champion's threshold of one class by hand; the old one stays in the history.
 
-    The next recalibration moves it again, in steps no larger than recalibration.max_step_ratio.
+    It stays until another champion, or until 'narrows jobs run recalibrate --include-manual'.
 
     Example: narrows thresholds set ethanol 2.75 --reason "too many false alarms at night"
     """

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from monitor.errors import NarrowsError
+
 _CONFIG = """\
 # Written by the demo; it stays, so that you can go on with it.
 [store]
@@ -27,6 +29,10 @@ label = "label"
 features = "pixels"
 dimension = 64
 """
+
+
+class DemoFailed(NarrowsError):  # noqa: N818 - a state that is named
+    """The demo did not come to its end."""
 
 
 class Deployment:
@@ -50,11 +56,13 @@ class Deployment:
         """Run a command that prints JSON; its progress shows on our stderr.
 
         Raises:
-            subprocess.CalledProcessError: It failed; it has said why.
+            DemoFailed: It did; it has said why.
         """
         done = subprocess.run(  # noqa: S603 - our own command
-            self._command(*arguments, "--json"), check=True, stdout=subprocess.PIPE, env=self._environment()
+            self._command(*arguments, "--json"), check=False, stdout=subprocess.PIPE, env=self._environment()
         )
+        if done.returncode:
+            raise DemoFailed(f"'narrows {arguments[0]}' ended with status {done.returncode}; what it said is above.")
         return json.loads(done.stdout)
 
     def start_worker(self) -> subprocess.Popen[bytes]:

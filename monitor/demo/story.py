@@ -18,11 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitor.demo.deployment import Deployment
+from monitor.demo.deployment import DemoFailed, Deployment
 from monitor.demo.digits import digit_stream
 from monitor.demo.gallery import Gallery, index_of
 from monitor.demo.scoreboard import Scoreboard, score
-from monitor.errors import NarrowsError
 from monitor.records import TopicPartition
 
 if TYPE_CHECKING:
@@ -33,10 +32,6 @@ STREAM = "digits"
 #: Longest wait for the worker to come up or to catch up; a loaded machine takes a few seconds.
 _PATIENCE_S = 60.0
 _QUERY = "SELECT nearest_class, count(*) FROM anomalies GROUP BY 1 ORDER BY 2 DESC"
-
-
-class DemoFailed(NarrowsError):  # noqa: N818
-    """The demo did not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)

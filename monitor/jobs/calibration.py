@@ -1,6 +1,6 @@
 """What a recalibration decides, from rescored samples to thresholds. Pure: no store, no clock, no model.
 
-Decision J1: calibrate on complete samples, not on the unflagged ones.
+Decision 5 in README: calibrate on complete samples, not on the unflagged ones.
 
 Context: unflagged samples are cut off at the very threshold that flagged the others. Their (1 - alpha) quantile lies
 below it, so each run would lower the threshold further: FPR 73 % after a while (METHOD section 5). Adding back at
@@ -138,7 +138,7 @@ def warnings(steps: Sequence[ClassStep]) -> list[str]:
     """What a person should know: classes where labels are missing to tell drift from anomalies."""
     return [
         f"class {step.class_label}: {step.n_above} of {step.n} samples lie above its threshold, more than false alarms "
-        "explain, and no label says what they are; label some (narrows labels import) or give verdicts"
+        "explain, and no label says what they are; label some (in the records, or rows in the table labels)"
         for step in steps
         if step.basis == "followed"
     ]

@@ -1,6 +1,6 @@
 """Job ``recalibrate``: thresholds of the champion from recent samples. What it decides is ``calibration.py``.
 
-Decision J2: whose word counts, and which samples.
+Decision 5 in README, continued: whose word counts, and which samples.
 
 Context: a person sets a threshold by hand, and a job that runs every quarter of an hour would undo it. And a champion
 that was retrained on stored samples scores those very samples too low.

@@ -97,6 +97,14 @@ def test_libraries_are_heard_from_warning_on(logged: Callable[..., str]) -> None
     assert "ours" in stream.getvalue()
 
 
+def test_kafka_client_is_silent_unless_debugging(logged: Callable[..., str]) -> None:
+    """It repeats every failed connection, several times a second; the worker tells an outage itself."""
+    stream = io.StringIO()
+    configure_logging("INFO", style="text", stream=stream)
+    logging.getLogger("kafka.net").error("connection refused")
+    assert stream.getvalue() == ""
+
+
 @pytest.mark.parametrize("text", ["https://example.org/a:b@c", "a@b", "no url"])
 def test_redact_leaves_other_text_alone(text: str) -> None:
     """A colon and an at-sign do not make a password."""

@@ -274,6 +274,17 @@ def test_a_range_lost_to_retention_is_counted_and_stored(world: World, caplog: p
     assert world.rows("SELECT next_offset FROM offsets ORDER BY partition") == [(14,), (7,)]
 
 
+def test_a_gap_that_another_worker_noted_first_is_noted_once(world: World) -> None:
+    """The slower worker forgets the partition and reads the stored offset."""
+    slow = world.worker()
+    slow.step()
+    world.topic.delete_before(9)
+    world.drain(world.worker(FakeRecordSource(world.topic, assigned=[0])))
+    world.drain(slow)
+    assert world.rows("SELECT partition, from_offset, to_offset FROM offset_gaps") == [(0, 0, 9)]
+    assert world.rows("SELECT next_offset FROM offsets ORDER BY partition") == [(14,), (7,)]
+
+
 def test_a_topic_made_anew_ends_the_worker(world: World) -> None:
     """A stored offset beyond the end is a person's decision."""
     world.drain(world.worker())

@@ -48,7 +48,7 @@ def ours(scores: NDArray[np.float64], known: NDArray[np.bool_], current: Thresho
 
 
 def unflagged_only(scores: NDArray[np.float64], known: NDArray[np.bool_], current: ThresholdSpec) -> ThresholdSpec:
-    """What decision J1 rejects."""
+    """What decision 5 of README rejects."""
     return spec_of(scores[scores <= current.value])
 
 

@@ -35,7 +35,7 @@ def narrows(config: Path, *words: str) -> Result:
 
 
 def test_jobs_run_says_why_and_exits_1_when_it_was_skipped(config: Path) -> None:
-    """What was asked for did not happen (decision J3)."""
+    """What was asked for did not happen."""
     result = narrows(config, "jobs", "run", "recalibrate")
 
     assert result.exit_code == 1
