@@ -18,6 +18,9 @@ from monitor.local import KafkaServer, PostgresServer, external_bootstrap_server
 from monitor.local.postgres_server import create_database, drop_database
 from monitor.local.topics import create_topic
 
+# Before torch is imported, here or in a process of a test: with more threads than free cores they wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 class Broker(Protocol):
     """Where a Kafka cluster is."""
