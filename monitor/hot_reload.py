@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from models.api import Scorer, ThresholdSpec
+from models.api import Scorer
 from monitor import metrics as m
 from monitor.backoff import worth_saying
 from monitor.champion import Champion
@@ -139,7 +139,7 @@ class HotReloader:
             number=version.number,
             scorer=scorer,
             threshold_ids=tuple(row.id for row in rows),
-            specs=tuple(_spec(row) for row in rows),
+            specs=tuple(row.spec() for row in rows),
         )
 
     def _verify(self, scorer: Scorer, rows: Sequence[Threshold], *, number: int) -> None:
@@ -166,17 +166,6 @@ class HotReloader:
                 "%s: the new version is refused and version %d goes on: %s",
                 self._stream.name, self._champion.number, error, extra={"action": "champion_refused"},
             )  # fmt: skip
-
-
-def _spec(row: Threshold) -> ThresholdSpec:
-    return ThresholdSpec(
-        class_label=row.class_label,
-        value=row.value,
-        alpha=row.alpha,
-        n_calibration=row.n_calibration,
-        method=row.method,
-        calibration_scores=row.calibration_scores,
-    )
 
 
 def _no_champion(stream: str) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from models.api import ThresholdSpec
 from monitor.cli.context import JsonOption, LimitOption, ReasonOption, StreamOption, load, narrow, opened_store, who
 from monitor.cli.output import Column, ago, emit_json, jsonable, number, percent, print_table
 from monitor.errors import NoChampion, UsageError
@@ -82,7 +81,7 @@ def set_threshold(
     with opened_store(settings) as store:
         champion = champion_of(store, narrow(settings, stream).name)
         old = _threshold_of(store.models.thresholds(champion.id), class_label)
-        spec = replace(_spec(old), value=value)
+        spec = replace(old.spec(), value=value)
         now = datetime.now(UTC)
         rows = store.models.set_thresholds(champion.id, [spec], source="manual", cause=reason, who=who(), now=now)
     new = _threshold_of(rows, class_label)
@@ -113,17 +112,6 @@ def _threshold_of(rows: Sequence[Threshold], class_label: str) -> Threshold:
             return row
     known = ", ".join(row.class_label for row in rows)
     raise UsageError(f"The champion knows no class {class_label!r}. There is: {known}.")
-
-
-def _spec(row: Threshold) -> ThresholdSpec:
-    return ThresholdSpec(
-        class_label=row.class_label,
-        value=row.value,
-        alpha=row.alpha,
-        n_calibration=row.n_calibration,
-        method=row.method,
-        calibration_scores=row.calibration_scores,
-    )
 
 
 def threshold_json(row: Threshold) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.api import ThresholdSpec
 from models.thresholds import needed_scores
 from monitor.jobs import calibration, evidence
 from monitor.jobs.base import JobOutcome, JobScope
@@ -63,7 +62,7 @@ def _steps(scope: JobScope, version: ModelVersion, rows: Sequence[Threshold]) ->
     settings = scope.stream.recalibration
     return calibration.decide(
         _evidence(scope, version),
-        [spec_of(row) for row in rows],
+        [row.spec() for row in rows],
         alpha=scope.stream.detector.false_alarm_rate,
         min_samples=settings.min_samples,
         max_step_ratio=settings.max_step_ratio,
@@ -100,15 +99,3 @@ def _report(scope: JobScope, version: ModelVersion, steps: Sequence[ClassStep], 
         need = max(scope.stream.recalibration.min_samples, needed_scores(scope.stream.detector.false_alarm_rate))
         return JobOutcome("skipped", calibration.shortage(steps, need=need), detail)
     return JobOutcome("succeeded", "no threshold had to move", detail)
-
-
-def spec_of(row: Threshold) -> ThresholdSpec:
-    """A threshold as the science takes it."""
-    return ThresholdSpec(
-        class_label=row.class_label,
-        value=row.value,
-        alpha=row.alpha,
-        n_calibration=row.n_calibration,
-        method=row.method,
-        calibration_scores=row.calibration_scores,
-    )

@@ -39,7 +39,6 @@ from monitor.jobs.fit_request import (
     read_result,
     write_request,
 )
-from monitor.jobs.recalibrate import spec_of
 from monitor.jobs.training_rows import Labelled, Split
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ def _forward(scope: JobScope) -> Callable[[str], None]:
 def _champion_files(scope: JobScope, champion: ModelVersion) -> ChampionFiles:
     rows = scope.ports.store.models.thresholds(champion.id)
     folder = scope.ports.registry.root / champion.artifact_uri
-    return ChampionFiles(folder, champion.sha256, [spec_of(row) for row in rows])
+    return ChampionFiles(folder, champion.sha256, [row.spec() for row in rows])
 
 
 def _decide(scope: JobScope, result: FitResult) -> GateDecision:

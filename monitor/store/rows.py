@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.api import ThresholdSpec
+
 
 @dataclass(frozen=True, slots=True)
 class StreamRow:
@@ -87,6 +89,11 @@ class Threshold:
     cause: str | None
     valid_from: datetime
     calibration_scores: NDArray[np.float64] = field(compare=False, repr=False)
+
+    def spec(self) -> ThresholdSpec:
+        """The same as the science takes it."""
+        names = ("class_label", "value", "alpha", "n_calibration", "method", "calibration_scores")
+        return ThresholdSpec(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True)
