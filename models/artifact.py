@@ -23,7 +23,6 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from models.api import DetectorConfig, ModelCard, Scorer, Trained
 from models.class_model import ClassModel
 from models.encoder import make_encoder
 from models.errors import (
@@ -38,6 +37,7 @@ from models.features import Standardiser
 from models.regions import Regions
 from models.scorer import RegionScorer
 from models.training import FORMAT_VERSION
+from models.values import DetectorConfig, ModelCard, Scorer, Trained
 
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "card.json"

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.api import IntArray
 from models.diversity import collapse_reason, effective_rank, score_diversity
 from models.encoder import make_encoder
 from models.errors import CollapseError
 from models.preparation import LabelledRows
 from models.scorer import RegionScorer
+from models.values import IntArray
 
 #: An encoder that names classes worse, by this much, than nearest class means after random weights do, has collapsed.
 MAX_WORSE_THAN_RANDOM = 0.15

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from models.api import IntArray, Scores
 from models.preparation import LabelledRows
 from models.scorer import MIN_DISTANCE, RegionScorer
+from models.values import IntArray, Scores
 
 #: Encoders trained beside the real one; each sees two thirds of the training rows.
 FOLDS = 3

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from models.api import DetectorConfig
+from models.values import DetectorConfig
 
 
 @dataclass(frozen=True, slots=True)

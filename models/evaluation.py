@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.api import DetectorConfig, FloatArray, IntArray, Progress
 from models.errors import EvaluationError
 from models.preparation import LabelledRows, prepare, split_indices
 from models.ranking import auroc, average_precision, false_positive_rate_at
 from models.scorer import RegionScorer
 from models.training import Parts, fit_parts
+from models.values import DetectorConfig, FloatArray, IntArray, Progress
 
 MAX_TRAINING_ROWS = 8000
 MAX_TEST_ROWS = 2500

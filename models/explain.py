@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.api import IntArray
 from models.errors import ScoringInputError
 from models.scorer import MIN_DISTANCE, RegionScorer
+from models.values import IntArray
 
 #: Points of the Gauss-Legendre rule along the path, and rows at a time (memory: rows * points * 416 floats).
 PATH_POINTS = 8

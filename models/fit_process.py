@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.api import DetectorConfig, FloatArray, ThresholdSpec, Trained
 from models.errors import TrainingDataError
+from models.values import DetectorConfig, FloatArray, ThresholdSpec, Trained
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_REQUEST, EXIT_TERMINATED = 0, 1, 2, 143
 DEFAULT_NICE = 10

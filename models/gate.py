@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.api import FloatArray, IntArray, ThresholdSpec
 from models.diversity import collapse_reason, effective_rank, score_diversity
 from models.ranking import auroc
 from models.thresholds import threshold_values
+from models.values import FloatArray, IntArray, ThresholdSpec
 
 if TYPE_CHECKING:
     from models.scorer import RegionScorer, Shortlist

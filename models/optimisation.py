@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.api import DetectorConfig, Progress
 from models.encoder import Encoder, make_encoder
 from models.errors import CollapseError
 from models.loss import class_distances, rate, relevance_loss, separation_hinge
+from models.values import DetectorConfig, Progress
 
 BATCH_ROWS = 128
 LEARNING_RATE = 2e-3

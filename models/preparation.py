@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.api import FloatArray, IntArray
 from models.errors import TrainingDataError
+from models.values import FloatArray, IntArray
 
 #: Fewest usable rows in all: below this, nothing that is measured means anything.
 MIN_ROWS = 20

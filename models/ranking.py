@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from models.api import FloatArray
+from models.values import FloatArray
 
 
 def auroc(known: FloatArray, unseen: FloatArray) -> float:

@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.api import FloatArray, IntArray, ModelCard, Scores
 from models.class_model import ClassModel
 from models.encoder import Encoder
 from models.errors import ScoringInputError
 from models.features import Standardiser
 from models.regions import Regions
+from models.values import FloatArray, IntArray, ModelCard, Scores
 
 #: Rows encoded at a time. Larger saves call overhead on big batches, smaller saves padding on small ones: 384 is at the
 #: BLAS's best throughput and costs a single row 0.7 ms.

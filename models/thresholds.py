@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.api import FloatArray, IntArray, ThresholdSpec
 from models.errors import CalibrationError
+from models.values import FloatArray, IntArray, ThresholdSpec
 
 #: A threshold keeps at most this many calibration scores (16 kB); p-values below 1/1000 stay exact, others rounded up.
 MAX_KEPT_SCORES = 2000

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import cross_calibration
-from models.api import DetectorConfig, FloatArray, ModelCard, Progress, Scores, ThresholdSpec, Trained
 from models.class_model import class_model
 from models.collapse import CollapseFigures, check_collapse, measure_collapse
 from models.encoder import families
@@ -26,6 +25,7 @@ from models.preparation import CALIBRATION_SHARE, HELD_OUT_SHARE, LabelledRows, 
 from models.regions import fit_regions
 from models.scorer import PROFILES, RegionScorer
 from models.thresholds import METHOD_SMALLEST, calibrate, threshold_values
+from models.values import DetectorConfig, FloatArray, ModelCard, Progress, Scores, ThresholdSpec, Trained
 
 #: Version of the artifact format that this program writes, and the highest it reads.
 FORMAT_VERSION = 1
