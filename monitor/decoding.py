@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.event_time import EPOCH_LIMIT_S, parse_event_times
-from monitor.payloads import Float32Payload, JsonPayload, PayloadDecoder, Rejected
+from monitor.json_payload import JsonPayload
+from monitor.payloads import Float32Payload, PayloadDecoder, Rejected
 from monitor.records import DeadLetter, PartitionSlice, RawRecord, TopicPartition
 from monitor.settings_streams import RecordSchema
 

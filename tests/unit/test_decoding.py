@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.decoding import DecodedSlice, Decoder, as_text, dead_letter
+from monitor.fast_json import NOT_PLAIN, FastJson
+from monitor.json_payload import StrictJson
 from monitor.records import PartitionSlice, TopicPartition
 from tests.builders import payload, schema
 from tests.fake_kafka import FakeRecord
@@ -156,3 +158,54 @@ def test_decode_of_almost_valid_records_is_finite_or_rejected(x: Any, ts: Any, l
     assert len(found.records) + len(found.rejected) == 1
     assert np.isfinite(found.x).all()
     assert np.isfinite(found.event_times_s).all()
+
+
+PLAIN_LEAVES = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5)
+)
+NEARLY = st.fixed_dictionaries(
+    {
+        "x": st.lists(PLAIN_LEAVES | st.lists(st.floats(0, 1), max_size=2), max_size=3) | PLAIN_LEAVES,
+        "ts": PLAIN_LEAVES,
+    },
+    optional={"id": PLAIN_LEAVES | st.lists(st.integers(), max_size=1), "label": PLAIN_LEAVES, "more": st.integers()},
+)
+
+
+@given(NEARLY, st.sampled_from([b"%s", b" %s", b"\xef\xbb\xbf%s", b"%s ", b"%s}"]))
+def test_quick_parser_gives_what_the_strict_one_gives(record: dict[str, Any], frame: bytes) -> None:
+    """Simdjson never accepts, or reads otherwise, what msgspec does not."""
+    value = frame % json.dumps(record).encode()
+    strict, quick = StrictJson(schema()), FastJson(schema())
+    try:
+        parts = quick.parse(value)
+    except NOT_PLAIN:
+        return
+    expected = strict.parse(value)
+    assert bytes(parts.features) == bytes(expected.features)
+    assert (parts.sample_id, parts.label) == (expected.sample_id, expected.label)
+    assert str(parts.event_time) == str(expected.event_time) or float(parts.event_time) == expected.event_time
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"id":"a","ts":1,"x":[[1],[2]]}', b'{"id":"a","ts":1,"x":[1,2],"x":[3,4]}', b'{"id":"a","ts":1,"x":[[1,2]]}',
+        b'{"id":"[","ts":1,"x":[1,2]}', b'{"id":"a","ts":true,"x":[1,2]}', b'{"id":["a"],"ts":1,"x":[1,2]}',
+    ],
+)  # fmt: skip
+def test_quick_parser_leaves_what_is_not_plain_to_the_strict_one(value: bytes) -> None:
+    """Nested arrays, keys given twice, odd types: msgspec decides."""
+    with pytest.raises(NOT_PLAIN):
+        FastJson(schema()).parse(value)
+
+
+def test_quick_parser_reads_plain_records() -> None:
+    """Integers, exponents, a missing label; and it is used only where no other keys may be there."""
+    parts = FastJson(schema()).parse(b'{"x":[1,-2.5e3],"ts":5,"id":7}')
+    assert np.frombuffer(parts.features).tolist() == [1.0, -2500.0]
+    assert parts[1:] == (7, 5, None)
+    assert FastJson.supports(schema())
+    assert not FastJson.supports(schema(extra="ignore"))
+    assert not FastJson.supports(schema(id="meta.id"))
+    assert not FastJson.supports(schema(features=["a", "b"]))
