@@ -104,7 +104,6 @@ class DeadLetterSettings(Table):
         ge=0,
         description="Longest payload kept whole; the rest is cut. Bytes, or text as `1MiB`.",
     )
-    topic: str | None = Field(default=None, description="Topic that also gets them; none when left out.")
 
 
 class ScheduleSettings(Table):
