@@ -30,9 +30,11 @@ def parse_event_times(
     if values is None:
         times = np.asarray(timestamps_ms, dtype=np.float64) / 1000.0
         return np.clip(times, 0.0, EPOCH_LIMIT_S), np.zeros(len(times), dtype=np.bool_)
-    numbers = [value if type(value) is float else _seconds(value) for value in values]
-    times = np.array(numbers, dtype=np.float64)
-    times = np.where(times >= _MILLISECONDS_FROM, times / 1000.0, times)
+    times = np.array([value if type(value) is float else _seconds(value) for value in values], dtype=np.float64)
+    large = times >= _MILLISECONDS_FROM
+    if large.any():  # a date written as text means what it says, also after the year 5138
+        large &= np.array([not isinstance(value, str) for value in values])
+        times = np.where(large, times / 1000.0, times)
     bad = ~((times >= 0) & (times <= EPOCH_LIMIT_S))
     return times, bad
 

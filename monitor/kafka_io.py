@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 #: Longest wait for one answer of the broker outside of polling.
 REQUEST_TIMEOUT_S = 10.0
+#: Longest wait for the first broker to answer; the stop signal is not heard meanwhile.
+BOOTSTRAP_TIMEOUT_S = 4.0
 #: While no records come, the broker is asked this often whether it is there: kafka-python itself reconnects silently.
 PROBE_INTERVAL_S = 10.0
 #: A rebalance may wait this long for a member that is busy writing; the compare-and-set protects beyond it.
@@ -54,7 +56,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         "client_id": "narrows",
         "security_protocol": security.protocol,
         "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1000),
-        "bootstrap_timeout_ms": int(REQUEST_TIMEOUT_S * 1000),
+        "bootstrap_timeout_ms": int(BOOTSTRAP_TIMEOUT_S * 1000),
     }
     if security.protocol.endswith("SSL"):
         options |= {

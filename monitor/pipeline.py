@@ -44,13 +44,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step did, for loops, tests and progress lines."""
+    """What a step did, for loops, tests and progress lines.
+
+    Attributes:
+        idle: There was nothing to write.
+        claimed: Stored offsets were read for some partition: a read that works does not say that writing does.
+    """
 
     n_records: int = 0
     n_anomalies: int = 0
     n_dead_letters: int = 0
     n_tombstones: int = 0
     idle: bool = True
+    claimed: bool = False
 
 
 class Pipeline:
@@ -103,7 +109,7 @@ class Pipeline:
         self._claim(unknown)  # 2
         self._mend(polled.out_of_range)  # 3
         if not slices:
-            return StepReport()
+            return StepReport(claimed=bool(unknown))
         written = self._write(self._outcome(slices))  # 4
         self._source.commit({part.partition: part.next_offset for part in written.parts})  # 5
         return self._report(written)

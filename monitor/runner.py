@@ -59,8 +59,7 @@ def run(
                 )
                 for stream in streams
             ]
-            _spare_the_collector()
-            _run_all(works, stop)
+            _run_all(works)
 
 
 def _spare_the_collector() -> None:
@@ -124,7 +123,7 @@ def _stream_work(
     until_caught_up: bool,
     on_progress: OnProgress | None,
 ) -> Callable[[], None]:
-    """Load the champion now, so that its absence ends the command, and return what runs the stream."""
+    """What runs one stream from its introduction to its end."""
     reloader = wiring.make_reloader(settings, stream, store=store, metrics=metrics)
     clock = SystemClock(stop)
     outage = Outage(stream=stream.name, clock=clock, metrics=metrics)
@@ -133,10 +132,14 @@ def _stream_work(
         store.streams.sync(stream.name, stream.topic, fingerprint(stream), now=clock.now())
         reloader.refresh()
 
-    until_available(introduce, outage=outage, stop=stop)
     worker = wiring.make_worker(settings, stream, store=store, reloader=reloader, metrics=metrics, stop=stop)
 
     def work() -> None:
+        try:
+            until_available(introduce, outage=outage, stop=stop)
+        except Stopped:
+            return
+        _spare_the_collector()
         reloader.start(interval_s=settings.worker.reload_interval.total_seconds())
         try:
             worker.run(until_caught_up=until_caught_up, on_progress=on_progress)
@@ -146,8 +149,8 @@ def _stream_work(
     return work
 
 
-def _run_all(works: Sequence[Callable[[], None]], stop: threading.Event) -> None:
-    """Run each on a thread of its own; the first failure stops all and is raised."""
+def _run_all(works: Sequence[Callable[[], None]]) -> None:
+    """Run each on a thread of its own. One that fails is told and leaves the others alone; it is raised at the end."""
     if len(works) == 1:
         works[0]()
         return
@@ -156,9 +159,9 @@ def _run_all(works: Sequence[Callable[[], None]], stop: threading.Event) -> None
     def guarded(work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 - carried to the main thread and raised there
+        except BaseException as error:  # noqa: BLE001 - told now, and raised by the main thread
+            logger.log(logging.ERROR, "A stream ended, the others go on: %s", error, extra={"action": "stream_failed"})
             failures.append(error)
-            stop.set()
 
     threads = [threading.Thread(target=guarded, args=(work,), name=f"worker-{i}") for i, work in enumerate(works)]
     for thread in threads:

@@ -53,6 +53,18 @@ class RecordSchema(Table):
     )
 
     @model_validator(mode="after")
+    def _paths_are_apart(self) -> RecordSchema:
+        features = (self.features,) if isinstance(self.features, str) else self.features
+        paths = [*features, *(path for path in (self.id, self.event_time, self.label) if path is not None)]
+        for path in paths:
+            if not all(path.split(".")):
+                raise ValueError(f"{path!r} is not a path: write a key, or keys joined by single dots")
+            inside = [other for other in paths if other.startswith(f"{path}.")]
+            if paths.count(path) > 1 or inside:
+                raise ValueError(f"{path!r} and {(inside or [path])[0]!r} name the same place; a value has one meaning")
+        return self
+
+    @model_validator(mode="after")
     def _features_match_dimension(self) -> RecordSchema:
         if isinstance(self.features, tuple) and len(self.features) != self.dimension:
             raise ValueError(

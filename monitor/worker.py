@@ -85,7 +85,8 @@ class Worker:
         told_total = 0
         while not self._stop.is_set():
             try:
-                self._total += _handled(pipeline.step())
+                report = pipeline.step()
+                self._total += _handled(report)
                 now = self._clock.monotonic()
                 if goal is not None and now - compared_at >= _COMPARE_EVERY_S:
                     compared_at = now
@@ -98,7 +99,8 @@ class Worker:
                 pipeline.recover()
                 self._outage.wait(error)
                 continue
-            self._outage.over()
+            if not (report.idle and report.claimed):
+                self._outage.over()
             if now - told_at >= _TELL_EVERY_S and self._total > told_total:
                 self._tell((self._total - told_total) / (now - told_at))
                 told_at, told_total = now, self._total

@@ -3,6 +3,7 @@
 KAFKA_BOOTSTRAP_SERVERS and a PostgreSQL URL in NARROWS_STORE__URL win: then nothing is started, the tests run there.
 """
 
+import logging
 import os
 import tempfile
 import uuid
@@ -20,6 +21,18 @@ from monitor.local.topics import create_topic
 
 # Before torch is imported, here or in a process of a test: with more threads than free cores they wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A test that runs a command in this process sets up logging; the next one must not hear of it."""
+    names = ("", "monitor", "models", "kafka")
+    before = {name: logging.getLogger(name).level for name in names}
+    handlers = list(logging.getLogger().handlers)
+    yield
+    logging.getLogger().handlers[:] = handlers
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
 
 
 class Broker(Protocol):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 import models.api
 from models.api import DetectorConfig
@@ -221,3 +222,11 @@ def eventually(condition: Callable[[], bool], *, timeout_s: float = 60.0, what: 
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s:.0f} s"
         time.sleep(0.05)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has reaped yet counts as ended."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -144,7 +144,7 @@ def print_error(error: BaseException) -> None:
     lines = [f"Error: {said}"]
     cause = error.__cause__
     while cause is not None:
-        text = printable_lines(str(cause)) or type(cause).__name__
+        text = printable_lines(" ".join(str(cause).split())) or type(cause).__name__
         if text.rstrip(".") not in said:
             lines.append(f"  because: {text}")
             said += text

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _GAP: Final = "  "
 _SHORTEST: Final = 12  # a flexible column narrower than this reads worse than blocks do
+_LONGEST: Final = 60  # of a cell that is not broken into lines; what producers write must not make a table unreadable
+_LONGEST_TEXT: Final = 300  # of one that is
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -40,8 +42,9 @@ class Column:
 
 
 def say(text: str) -> None:
-    """Tell a person something that is no result."""
-    typer.echo(text, err=True)
+    """Tell a person something that is no result, in lines that fit the terminal."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 100_000
+    typer.echo("\n".join(piece for line in text.split("\n") for piece in _broken(line, width)), err=True)
 
 
 def emit_json(value: Any) -> None:
@@ -83,9 +86,17 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[object]], *, 
     if not rows:
         say(empty)
         return
-    cells = [["-" if value is None else printable(str(value)) for value in row] for row in rows]
+    limits = [_LONGEST_TEXT if column.flexible else _LONGEST for column in columns]
+    cells = [
+        ["-" if value is None else _cut(printable(str(value)), limit) for value, limit in zip(row, limits, strict=True)]
+        for row in rows
+    ]
     for line in table_lines(columns, cells, width=_width()):
         typer.echo(line)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _width() -> int:
@@ -142,8 +153,12 @@ def _blocks(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> Iterat
 def print_fields(pairs: Sequence[tuple[str, object]]) -> None:
     """Print one thing: a name and a value a line."""
     width = max(len(name) for name, _ in pairs)
+    room = max(_SHORTEST, _width() - width - len(_GAP))
     for name, value in pairs:
-        typer.echo(f"{name:<{width}}  {'-' if value is None else printable(str(value))}")
+        first, *others = _broken("-" if value is None else printable(str(value)), room)
+        typer.echo(f"{name:<{width}}{_GAP}{first}")
+        for line in others:
+            typer.echo(f"{'':<{width}}{_GAP}{line}")
 
 
 def bar(value: float, *, largest: float, width: int = 24) -> str:

@@ -115,7 +115,7 @@ def _publish(
         metrics=dict(card.metrics),
         thresholds=trained.thresholds,
         trained_from=min(times) if times else None,
-        trained_to=max(times) if times else None,
+        trained_to=min(max(times), now) if times else None,  # one wrong clock must not make all that comes old
         now=now,
         who=who(),
     )

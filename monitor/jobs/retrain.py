@@ -159,7 +159,7 @@ def _publish(
 ) -> ModelVersion:
     scorer = models.api.load(result.folder, sha256=result.sha256)
     artifact_uri, sha256 = scope.ports.registry.save(scope.stream.name, Trained(scorer, result.thresholds))
-    first, last = _window(samples, found)
+    first, last = _window(samples, found, now=scope.now)
     return scope.ports.store.models.publish(
         stream=scope.stream.name,
         artifact_uri=artifact_uri,
@@ -179,9 +179,12 @@ def _publish(
     )
 
 
-def _window(samples: SampleSet, found: Split) -> tuple[datetime | None, datetime | None]:
-    """Event times between which the candidate learned from the stream; rows of a file have no time to go by."""
-    times = [samples.event_times[row] for row in found.train if not np.isnan(samples.scores[row])]
+def _window(samples: SampleSet, found: Split, *, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """Event times between which the candidate learned from the stream; rows of a file have no time to go by.
+
+    Times after ``now`` come from a wrong clock: taken as they are, they would make all that comes later old.
+    """
+    times = [min(now, samples.event_times[row]) for row in found.train if not np.isnan(samples.scores[row])]
     return min(times, default=None), max(times, default=None)
 
 

@@ -141,10 +141,10 @@ class Database:
                 raise
             reason = " ".join(str(getattr(error, "orig", None) or error).split()).rstrip(".")
             password = str(self._url.password or "")
-            cause: Exception = error
-            if password and password in str(error):
+            cause: BaseException = getattr(error, "orig", None) or error
+            if password and password in str(cause):
                 reason = reason.replace(password, "***")
-                cause = RuntimeError(str(error).replace(password, "***"))
+                cause = RuntimeError(str(cause).replace(password, "***"))
             msg = f"The database {self.name} cannot be used: {reason}. Check store.url and that the database runs."
             raise (_BrokenDeadlock if sqlstate(error) in _AGAIN else StoreUnavailable)(msg) from cause
 

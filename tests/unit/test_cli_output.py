@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from monitor.checks import Finding
 from monitor.cli import app, check
 from monitor.cli.lazy import print_error
-from monitor.cli.output import Column, ago, bar, emit_json, jsonable, number, percent, table_lines
+from monitor.cli.output import Column, ago, bar, emit_json, jsonable, number, percent, print_table, table_lines
 from monitor.errors import StoreUnavailable
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -51,6 +51,13 @@ class TestTables:
         """An id is never cut."""
         lines = list(table_lines(COLUMNS, [["1", "a", "f" * 64], ["2", "b", "e" * 64]], width=40))
         assert lines == ["id: 1", "text: a", "sha: " + "f" * 64, "", "id: 2", "text: b", "sha: " + "e" * 64]
+
+    def test_what_producers_write_does_not_decide_the_width(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A key of a hundred thousand letters is cut, also where the output is piped."""
+        print_table(COLUMNS, [[1, "t" * 100_000, "k" * 100_000]], empty="none")
+        line = capsys.readouterr().out.splitlines()[1]
+        assert line.endswith("k" * 59 + "…")
+        assert len(line) < 400
 
     @given(st.lists(st.text("ab ", max_size=60), min_size=1, max_size=5), st.integers(20, 90))
     def test_no_line_is_wider_than_asked_unless_in_blocks(self, texts: list[str], width: int) -> None:

@@ -98,6 +98,13 @@ def test_decode_ignores_extra_fields_when_told_to() -> None:
     assert decode([payload([1, 2], surprise=1)], extra="ignore").rejected == ()
 
 
+def test_decode_reads_seconds_milliseconds_and_dates() -> None:
+    """Numbers from 1e11 on are milliseconds; a date written as text means what it says, also in the year 9999."""
+    times = [5, 1_700_000_000_000, "2024-01-01", "9999-12-31T00:00:00+00:00"]
+    found = decode([payload([1, 2], ts=ts) for ts in times])
+    assert found.event_times_s.tolist() == [5.0, 1_700_000_000.0, 1_704_067_200.0, 253_402_214_400.0]
+
+
 def test_decode_takes_the_kafka_timestamp_without_an_event_time() -> None:
     """The stream need not carry a time of its own."""
     found = decode([b'{"id":"a","x":[1,2]}'], event_time=None)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from monitor.errors import BrokerUnavailable, NotFound, OffsetsBeyondEnd
+from monitor.errors import BrokerUnavailable, NotFound, OffsetsBeyondEnd, StoreUnavailable
 from monitor.pipeline import Pipeline
 from monitor.ports import RecordSource
+from monitor.records import BatchOutcome
 from monitor.store import Store, open_store
 from monitor.worker import Worker
 from tests.builders import FakeClock, RecordedMetrics, payload, publish_champion, stream
@@ -102,6 +103,23 @@ def test_run_waits_for_a_broker_that_is_not_there_yet(setting: Setting) -> None:
     assert len(setting.clock.slept) == 4
     assert setting.metrics.counted["narrows_outages_total", "s", "broker"] == 1
     assert setting.metrics.counted["narrows_records_received_total", "s"] == 10
+
+
+def test_an_outage_of_writes_alone_is_one_outage(setting: Setting) -> None:
+    """Reading works (a standby, a locked file): the waits grow all the same, and it is counted once."""
+    real, left = setting.store.pipeline.write, [StoreUnavailable()] * 6
+
+    def write(outcome: BatchOutcome) -> None:
+        if left:
+            raise left.pop()
+        real(outcome)
+
+    setting.store.pipeline.write = write  # type: ignore[method-assign]
+    setting.worker().run(until_caught_up=True)
+    assert len(setting.clock.slept) == 6
+    assert setting.clock.slept[5] > 2 * setting.clock.slept[0]
+    assert setting.metrics.counted["narrows_outages_total", "s", "store"] == 1
+    assert list(setting.store.pipeline.next_offsets("s").values()) == [10, 0]
 
 
 def test_run_ends_without_a_broker_when_asked_to(setting: Setting) -> None:

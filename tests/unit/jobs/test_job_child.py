@@ -12,6 +12,7 @@ import pytest
 from monitor.clock import SystemClock
 from monitor.jobs.base import JobCancelled
 from monitor.jobs.child import ChildExit, ChildTimeout, run_child
+from tests.deployment import eventually, is_gone
 
 FOREVER = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(600)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + FOREVER
@@ -55,7 +56,7 @@ def test_run_child_ends_the_child_when_asked(program: str) -> None:
     with pytest.raises(JobCancelled, match="asked to"):
         run(program, lines=lines, wish=Wish())
 
-    assert not psutil.pid_exists(int(lines[0]))
+    eventually(lambda: is_gone(int(lines[0])), timeout_s=10, what="its end")
 
 
 def test_run_child_says_which_signal_ended_the_child() -> None:
@@ -83,7 +84,7 @@ def test_run_child_ends_the_child_when_a_line_is_refused() -> None:
             on_line=refuse, cancellation=Wish(), clock=SystemClock(), time_limit_s=60,
         )  # fmt: skip
 
-    assert not psutil.pid_exists(pids[0])
+    eventually(lambda: is_gone(pids[0]), timeout_s=10, what="its end")
 
 
 def test_run_child_does_not_block_when_the_child_says_much() -> None:
