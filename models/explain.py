@@ -19,7 +19,7 @@ from models.values import IntArray
 
 #: Points of the Gauss-Legendre rule along the path, and rows at a time (memory: rows * points * 416 floats).
 PATH_POINTS = 8
-ROWS_AT_A_TIME = 64
+ROWS_AT_A_TIME = 128
 
 
 def contributions(scorer: RegionScorer, x: NDArray[np.float32], nearest: IntArray) -> NDArray[np.float64]:
