@@ -41,9 +41,7 @@ def contributions(scorer: RegionScorer, x: NDArray[np.float32], nearest: IntArra
     """
     if len(nearest) != len(x):
         raise ScoringInputError(f"There are {len(x)} rows to explain but {len(nearest)} nearest classes.")
-    shortlist = scorer.shortlist(x, length=scorer.profile.shortlist)
-    best = shortlist.distances.argmin(axis=1)[:, None]
-    region = torch.from_numpy(np.take_along_axis(shortlist.classes, best, axis=1)[:, 0])
+    region = torch.from_numpy(_region(scorer, x, nearest))
     result = np.zeros(x.shape, dtype=np.float64)
     for start in range(0, len(x), ROWS_AT_A_TIME):
         rows = slice(start, start + ROWS_AT_A_TIME)
@@ -52,20 +50,27 @@ def contributions(scorer: RegionScorer, x: NDArray[np.float32], nearest: IntArra
     return result
 
 
+def _region(scorer: RegionScorer, x: NDArray[np.float32], nearest: IntArray) -> IntArray:
+    """The region that gave the score of each row (B,)."""
+    if scorer.profile.shortlist == 1:
+        return nearest
+    shortlist = scorer.shortlist(x, length=scorer.profile.shortlist)
+    best = shortlist.distances.argmin(axis=1)[:, None]
+    return np.take_along_axis(shortlist.classes, best, axis=1)[:, 0]
+
+
 def _integrated(scorer: RegionScorer, inputs: Tensor, region: Tensor) -> Tensor:
-    """Integrated gradients of rows from their regions' class means, float64 (B, D)."""
+    """Integrated gradients of rows that share no region necessarily, float64 (B, D)."""
     baseline = scorer.centres[region]  # (B, D)
     points, weights = np.polynomial.legendre.leggauss(PATH_POINTS)
-    fractions = torch.from_numpy((points + 1) / 2).float()  # (P,)
+    fractions = torch.from_numpy(np.concatenate(([0.0], (points + 1) / 2, [1.0]))).float()  # both ends of the path too
     change = inputs - baseline
-    path = baseline + fractions[:, None, None] * change  # (P, B, D)
-    flat = path.reshape(-1, inputs.shape[1]).requires_grad_()
-    score = region_score(scorer, flat, region.repeat(PATH_POINTS))
-    (gradient,) = torch.autograd.grad(score.sum(), flat)
-    mean_gradient = torch.tensordot(torch.from_numpy(weights / 2), gradient.reshape(path.shape).double(), dims=1)
-    with torch.no_grad():
-        excess = region_score(scorer, inputs, region) - region_score(scorer, baseline, region)
-    return _complete(mean_gradient * change.double(), excess)
+    path = (baseline + fractions[:, None, None] * change).requires_grad_()  # (P + 2, B, D)
+    score = region_score(scorer, path.reshape(-1, inputs.shape[1]), region.repeat(len(fractions)))
+    score = score.reshape(len(fractions), -1)
+    (gradient,) = torch.autograd.grad(score[1:-1].sum(), path)
+    mean_gradient = torch.tensordot(torch.from_numpy(weights / 2), gradient[1:-1].double(), dims=1)
+    return _complete(mean_gradient * change.double(), (score[-1] - score[0]).detach())
 
 
 def region_score(scorer: RegionScorer, inputs: Tensor, region: Tensor) -> Tensor:
