@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client import Gauge as PrometheusGauge
 from prometheus_client import Histogram as PrometheusHistogram
-
-if TYPE_CHECKING:
-    from monitor.ports import Clock, Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +99,3 @@ class NoMetrics:
 
     def observe(self, histogram: Histogram, value: float, *, stream: str, **labels: str) -> None:
         """Forget."""
-
-
-class timed:  # noqa: N801 - reads as a verb: with timed(...)
-    """Measures a stage of a batch, also when it fails."""
-
-    def __init__(self, metrics: Metrics, clock: Clock, *, stream: str, stage: str) -> None:
-        self._metrics = metrics
-        self._clock = clock
-        self._labels = {"stream": stream, "stage": stage}
-        self._start = 0.0
-
-    def __enter__(self) -> None:
-        self._start = self._clock.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._metrics.observe(BATCH_DURATION, self._clock.monotonic() - self._start, **self._labels)

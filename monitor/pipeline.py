@@ -1,16 +1,12 @@
 """One step of the worker: poll, reconcile, decode, score, write. Orchestration only; what is decided is elsewhere.
 
-Order of side effects, each with a test in which it fails (tests/unit/test_pipeline.py):
+Order of side effects of a step, each with a test in which it fails (tests/unit/test_pipeline.py):
 
 1. poll                    positions in the client move on
 2. claim new partitions    stored offset read (or created), client told to seek there
 3. mend lost ranges        offsets that the broker no longer has: a counted gap in the store
 4. write                   one transaction: results and next offsets, by compare-and-set
 5. commit to Kafka         informational
-
-With ``overlap``, 4 of one batch runs on a thread of its own while 1 to 3 and the decoding of the next go on. The next
-batch is computed from the offsets that the one before will have stored; was that one not written, the compare-and-set
-refuses the next one too (decision 14 in README).
 
 An error after 1 leaves the client ahead of the store. So after any error the worker forgets all positions, and the
 next step begins by reading the stored ones (``Pipeline.recover``).
@@ -21,20 +17,23 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from models.api import Scores
 from monitor import metrics as m
-from monitor.batch_work import BatchWork, Piece, Written
 from monitor.decoding import DecodedSlice, Decoder
-from monitor.errors import OffsetConflict, OffsetsBeyondEnd, Unavailable
-from monitor.metrics import timed
+from monitor.errors import OffsetConflict, OffsetsBeyondEnd
+from monitor.outcomes import outcome
 from monitor.progress import Progress
-from monitor.records import BatchOutcome, TopicPartition
+from monitor.records import BatchOutcome, PartitionOutcome, PartitionSlice, TopicPartition
+from monitor.sampling import SampleRate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from monitor.champion import Champion
     from monitor.ports import Clock, Metrics, PipelineStore, RecordSource
@@ -45,12 +44,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What was written since the step before, for loops, tests and progress lines.
+    """What a step did, for loops, tests and progress lines.
 
     Attributes:
-        idle: Nothing was.
-        proven: The world works: a batch was written, or there is none to write. Reading offsets or handing over a
-            batch proves nothing about writing.
+        idle: There was nothing to write.
+        claimed: Stored offsets were read for some partition: a read that works does not say that writing does.
     """
 
     n_records: int = 0
@@ -58,16 +56,11 @@ class StepReport:
     n_dead_letters: int = 0
     n_tombstones: int = 0
     idle: bool = True
-    proven: bool = False
-
-    @property
-    def n_handled(self) -> int:
-        """Records that are done, of every kind."""
-        return self.n_records + self.n_dead_letters + self.n_tombstones
+    claimed: bool = False
 
 
 class Pipeline:
-    """The main job for one stream. Its methods are called from one thread.
+    """The main job for one stream. Lives on one thread.
 
     Args:
         stream: Settings of the stream.
@@ -77,7 +70,6 @@ class Pipeline:
         clock: Time.
         metrics: Measurements.
         start_latest: Begin unknown partitions at their end instead of their beginning.
-        overlap: Score and write on a thread of its own while the next batch is polled and decoded.
     """
 
     def __init__(
@@ -90,7 +82,6 @@ class Pipeline:
         clock: Clock,
         metrics: Metrics,
         start_latest: bool = False,
-        overlap: bool = False,
     ) -> None:
         self._stream = stream
         self._source = source
@@ -100,11 +91,8 @@ class Pipeline:
         self._metrics = metrics
         self._start_latest = start_latest
         self._decoder = Decoder(stream.record_schema)
-        self._work = BatchWork(stream=stream, store=store, clock=clock, metrics=metrics)
+        self._samples = SampleRate(stream.samples.max_per_second)
         self._progress = Progress()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="score-write") if overlap else None
-        self._in_flight: Future[Written] | None = None
-        self._reports: list[StepReport] = []
 
     def step(self) -> StepReport:
         """Handle one poll.
@@ -118,77 +106,17 @@ class Pipeline:
             polled = self._source.poll(timeout_s=batch.poll_timeout.total_seconds(), max_records=batch.max_records)  # 1
         unknown = self._progress.unknown(polled)
         slices = self._progress.usable(polled.slices)
-        if unknown or polled.out_of_range or not slices:
-            self._settle()  # stored offsets are read next, or nothing else is to do
-            self._claim(unknown)  # 2
-            self._mend(polled.out_of_range)  # 3
+        self._claim(unknown)  # 2
+        self._mend(polled.out_of_range)  # 3
         if not slices:
-            return self._report(proven=not unknown)
-        with self._timed("decode"):
-            decoded = [self._decoder.decode(piece) for piece in slices]
-        self._settle()
-        self._begin(decoded)  # 4
-        if self._thread is None:
-            self._settle()
-        return self._report(proven=False)
+            return StepReport(claimed=bool(unknown))
+        written = self._write(self._outcome(slices))  # 4
+        self._source.commit({part.partition: part.next_offset for part in written.parts})  # 5
+        return self._report(written)
 
     def recover(self) -> None:
         """After an error: trust no position, so that the next step reads them all from the store."""
-        try:
-            self._settle()
-        except Unavailable as error:  # the worker backs off already; the stored offsets will tell what was written
-            logger.debug("Batch in flight lost as well: %s", error, extra={"action": "batch_lost"})
         self._progress.forget_all()
-
-    def close(self) -> StepReport:
-        """Finish the batch in flight and end the thread; what could not be written is read again by the next worker."""
-        self.recover()
-        if self._thread is not None:
-            self._thread.shutdown()
-        return self._report(proven=False)
-
-    def _begin(self, decoded: Sequence[DecodedSlice]) -> None:
-        """Hand a batch over, and go on as if it were written."""
-        pieces = []
-        for piece in decoded:
-            partition, next_offset = piece.source.partition, piece.source.next_offset
-            if partition in self._progress:  # else the batch before found another owner
-                pieces.append(Piece(piece, self._progress[partition], self._source.lag(partition, next_offset)))
-                self._progress.learn({partition: next_offset})
-        if not pieces:
-            return
-        champion = self._champion()
-        if self._thread is not None:
-            self._in_flight = self._thread.submit(self._work.run, pieces, champion)
-            return
-        self._in_flight = Future()
-        try:
-            self._in_flight.set_result(self._work.run(pieces, champion))
-        except Unavailable as error:
-            self._in_flight.set_exception(error)
-
-    def _settle(self) -> None:
-        """Wait for the batch in flight, if any, and take its word."""
-        if self._in_flight is None:
-            return
-        in_flight, self._in_flight = self._in_flight, None
-        written = in_flight.result()
-        self._progress.forget(written.conflicts)
-        if written.outcome.parts:
-            self._source.commit({part.partition: part.next_offset for part in written.outcome.parts})  # 5
-            self._reports.append(_measure(written.outcome, metrics=self._metrics, now_s=self._clock.now().timestamp()))
-
-    def _report(self, *, proven: bool) -> StepReport:
-        """What was written since the last report."""
-        reports, self._reports = self._reports, []
-        return StepReport(
-            n_records=sum(report.n_records for report in reports),
-            n_anomalies=sum(report.n_anomalies for report in reports),
-            n_dead_letters=sum(report.n_dead_letters for report in reports),
-            n_tombstones=sum(report.n_tombstones for report in reports),
-            idle=not reports,
-            proven=proven or bool(reports),
-        )
 
     def _claim(self, partitions: Sequence[TopicPartition]) -> None:
         if not partitions:
@@ -230,33 +158,89 @@ class Pipeline:
         self._metrics.increment(m.OFFSET_GAPS, resumed_at - expected, stream=self._stream.name)
         self._progress.learn({partition: resumed_at})
 
-    def _timed(self, stage: str) -> timed:
-        return timed(self._metrics, self._clock, stream=self._stream.name, stage=stage)
+    def _outcome(self, slices: Sequence[PartitionSlice]) -> BatchOutcome:
+        champion = self._champion()
+        with self._timed("decode"):
+            decoded = [self._decoder.decode(piece) for piece in slices]
+        with self._timed("score"):
+            scores = _score(champion, decoded)
+        now = self._clock.now()
+        parts: list[PartitionOutcome] = []
+        with self._timed("judge"):
+            for piece, scored in zip(decoded, scores, strict=True):
+                partition = piece.source.partition
+                parts.append(
+                    outcome(
+                        piece,
+                        scored,
+                        champion,
+                        expected=self._progress[partition],
+                        lag=self._source.lag(partition, piece.source.next_offset),
+                        now=now,
+                        max_samples=self._samples.allow(len(piece.records), now_s=self._clock.monotonic()),
+                        max_payload_bytes=self._stream.dead_letters.max_payload_bytes,
+                    )
+                )
+        return BatchOutcome(self._stream.name, now.replace(second=0, microsecond=0), tuple(parts))
+
+    def _write(self, batch: BatchOutcome) -> BatchOutcome:
+        """Write; what belongs to others now is dropped, the rest is tried again."""
+        while batch.parts:
+            try:
+                with self._timed("write"):
+                    self._store.write(batch)
+            except OffsetConflict as conflict:
+                logger.warning("%s", conflict, extra={"action": "offset_conflict"})
+                self._metrics.increment(m.OFFSET_CONFLICTS, len(conflict.partitions), stream=self._stream.name)
+                self._progress.forget(conflict.partitions)
+                batch = batch.without(conflict.partitions)
+            else:
+                self._progress.learn({part.partition: part.next_offset for part in batch.parts})
+                break
+        return batch
+
+    def _report(self, batch: BatchOutcome) -> StepReport:
+        stream, parts, metrics = self._stream.name, batch.parts, self._metrics
+        report = StepReport(
+            n_records=sum(part.n_records for part in parts),
+            n_anomalies=sum(len(part.anomalies) for part in parts),
+            n_dead_letters=sum(len(part.dead_letters) for part in parts),
+            n_tombstones=sum(part.n_tombstones for part in parts),
+            idle=False,
+        )
+        metrics.increment(
+            m.RECORDS_RECEIVED, report.n_records + report.n_dead_letters + report.n_tombstones, stream=stream
+        )
+        metrics.increment(m.RECORDS_SKIPPED, report.n_tombstones, stream=stream)
+        metrics.increment(m.BATCHES, stream=stream)
+        metrics.observe(m.BATCH_SIZE, report.n_records, stream=stream)
+        metrics.set(m.LAST_COMMIT, self._clock.now().timestamp(), stream=stream)
+        for part in parts:
+            metrics.set(m.CONSUMER_LAG, part.lag, stream=stream, partition=str(part.partition.partition))
+            for reason, count in Counter(letter.reason for letter in part.dead_letters).items():
+                metrics.increment(m.RECORDS_DEAD_LETTERED, count, stream=stream, reason=reason)
+            for severity, count in Counter(anomaly.severity for anomaly in part.anomalies).items():
+                metrics.increment(m.ANOMALIES, count, stream=stream, severity=severity)
+            if len(part.latencies_s):
+                metrics.observe(m.LATENCY, float(part.latencies_s.max()), stream=stream)
+        return report
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = self._clock.monotonic()
+        yield
+        self._metrics.observe(m.BATCH_DURATION, self._clock.monotonic() - start, stream=self._stream.name, stage=stage)
 
 
-def _measure(batch: BatchOutcome, *, metrics: Metrics, now_s: float) -> StepReport:
-    """Count a written batch, for the metrics and for the report."""
-    stream, parts = batch.stream, batch.parts
-    report = StepReport(
-        n_records=sum(part.n_records for part in parts),
-        n_anomalies=sum(len(part.anomalies) for part in parts),
-        n_dead_letters=sum(len(part.dead_letters) for part in parts),
-        n_tombstones=sum(part.n_tombstones for part in parts),
-    )
-    metrics.increment(m.RECORDS_RECEIVED, report.n_handled, stream=stream)
-    metrics.increment(m.RECORDS_SKIPPED, report.n_tombstones, stream=stream)
-    metrics.increment(m.BATCHES, stream=stream)
-    metrics.observe(m.BATCH_SIZE, report.n_records, stream=stream)
-    metrics.set(m.LAST_COMMIT, now_s, stream=stream)
-    for part in parts:
-        metrics.set(m.CONSUMER_LAG, part.lag, stream=stream, partition=str(part.partition.partition))
-        for reason, count in Counter(letter.reason for letter in part.dead_letters).items():
-            metrics.increment(m.RECORDS_DEAD_LETTERED, count, stream=stream, reason=reason)
-        for severity, count in Counter(anomaly.severity for anomaly in part.anomalies).items():
-            metrics.increment(m.ANOMALIES, count, stream=stream, severity=severity)
-        if len(part.latencies_s):
-            metrics.observe(m.LATENCY, float(part.latencies_s.max()), stream=stream)
-    return report
+def _score(champion: Champion, decoded: Sequence[DecodedSlice]) -> list[Scores]:
+    """Score all slices as one matrix and cut the result again."""
+    x = decoded[0].x if len(decoded) == 1 else np.concatenate([piece.x for piece in decoded])
+    scores = champion.scorer.score(x)
+    ends = np.cumsum([len(piece.records) for piece in decoded])
+    return [
+        Scores(scores.score[end - len(piece.records) : end], scores.nearest[end - len(piece.records) : end])
+        for piece, end in zip(decoded, ends, strict=True)
+    ]
 
 
 def _beyond_end(stream: str, partition: TopicPartition, *, expected: int, end: int) -> OffsetsBeyondEnd:

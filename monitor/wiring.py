@@ -96,7 +96,6 @@ def make_worker(
             clock=clock,
             metrics=metrics,
             start_latest=settings.kafka.start_from == "latest",
-            overlap=True,
         )
 
     return Worker(

@@ -8,7 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from monitor.errors import NotFound, Unavailable
-from monitor.pipeline import Pipeline
+from monitor.pipeline import Pipeline, StepReport
 from monitor.records import TopicPartition
 from monitor.retrying import Outage, Stopped, until_available
 
@@ -80,21 +80,13 @@ class Worker:
 
     def _loop(self, source: RecordSource, *, until_caught_up: bool, on_progress: OnProgress | None) -> None:
         pipeline = self._build(source)
-        try:
-            self._steps(pipeline, source, until_caught_up=until_caught_up, on_progress=on_progress)
-        finally:
-            self._total += pipeline.close().n_handled
-
-    def _steps(
-        self, pipeline: Pipeline, source: RecordSource, *, until_caught_up: bool, on_progress: OnProgress | None
-    ) -> None:
         goal = self._goal(source) if until_caught_up else None
         told_at = compared_at = self._clock.monotonic()
         told_total = 0
         while not self._stop.is_set():
             try:
                 report = pipeline.step()
-                self._total += report.n_handled
+                self._total += _handled(report)
                 now = self._clock.monotonic()
                 if goal is not None and now - compared_at >= _COMPARE_EVERY_S:
                     compared_at = now
@@ -107,7 +99,7 @@ class Worker:
                 pipeline.recover()
                 self._outage.wait(error)
                 continue
-            if report.proven:
+            if not (report.idle and report.claimed):
                 self._outage.over()
             if now - told_at >= _TELL_EVERY_S and self._total > told_total:
                 self._tell((self._total - told_total) / (now - told_at))
@@ -152,3 +144,7 @@ class _Goal:
         at = {key: max(self._start[key], min(end, stored.get(key, 0))) for key, end in self.end.items()}
         self.done = sum(at[key] - self._start[key] for key in at)
         return all(at[key] >= end for key, end in self.end.items())
+
+
+def _handled(report: StepReport) -> int:
+    return report.n_records + report.n_dead_letters + report.n_tombstones

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -64,10 +63,8 @@ class FlakyStore:
 class World:
     """A topic with two partitions, a store on disk, and as many workers as a test asks for."""
 
-    def __init__(self, folder: Path, *, overlap: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         self.topic = FakeTopic("numbers", logs={0: [], 1: []})
-        self.overlap = overlap
-        self.pipelines: list[Pipeline] = []
         self.path = folder / "narrows.db"
         self.store: Store = open_store(f"sqlite:///{self.path}")
         self.champion = publish_champion(self.store)
@@ -77,19 +74,11 @@ class World:
         self, source: FakeRecordSource | None = None, *, store: PipelineStore | None = None, **changes: Any
     ) -> Pipeline:
         """A pipeline on the topic; batches of at most four records."""
-        made = Pipeline(
+        return Pipeline(
             stream=stream(batch={"max_records": 4}), source=source or FakeRecordSource(self.topic),
             store=store or self.store.pipeline, champion=lambda: self.champion, clock=self.clock, metrics=NoMetrics(),
-            **({"overlap": self.overlap} | changes),
+            **changes,
         )  # fmt: skip
-        self.pipelines.append(made)
-        return made
-
-    def close(self) -> None:
-        """End all threads and connections."""
-        for pipeline in self.pipelines:
-            pipeline.close()
-        self.store.close()
 
     def drain(self, pipeline: Pipeline) -> None:
         """Step until nothing comes, recovering from outages as the worker does."""
@@ -144,13 +133,13 @@ EXPECTED: dict[str, list[tuple[Any, ...]]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=[False, True], ids=["in-turn", "overlapping"])
-def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    """A filled topic and an empty store; batches are written in turn, or while the next is polled."""
-    found = World(tmp_path, overlap=request.param)
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A filled topic and an empty store."""
+    found = World(tmp_path)
     fill(found.topic)
     yield found
-    found.close()
+    found.store.close()
 
 
 def assert_exact(world: World) -> None:
@@ -172,10 +161,8 @@ def test_step_reports_what_it_did(world: World) -> None:
     """The first poll only finds the partitions; the second brings four records."""
     pipeline = world.worker()
     assert pipeline.step().idle
-    report, rest = pipeline.step(), pipeline.close()  # what overlaps is told by the call after
-    assert report.n_handled + rest.n_handled == 4
-    found = report if report.n_handled else rest
-    assert (found.n_records, found.n_anomalies, found.n_dead_letters, found.n_tombstones) == (2, 1, 1, 1)
+    report = pipeline.step()
+    assert (report.n_records, report.n_anomalies, report.n_dead_letters, report.n_tombstones) == (2, 1, 1, 1)
 
 
 @pytest.mark.parametrize("failing", ["poll", "claim", "write-before", "write-after", "every-step-in-turn"])
@@ -205,8 +192,10 @@ def test_step_is_exact_when_a_step_fails(world: World, failing: str) -> None:
 @pytest.mark.parametrize(
     "step", ["offsets", "incidents", "anomalies", "dead_letters", "samples", "window_stats", "commit", "committed"]
 )
-def test_write_is_exact_when_it_dies_inside_the_transaction(world: World, step: str) -> None:
+def test_write_is_exact_when_it_dies_inside_the_transaction(tmp_path: Path, step: str) -> None:
     """Every numbered step of the transaction fails once: all of it or nothing is there."""
+    world = World(tmp_path)
+    fill(world.topic)
     armed = [True, True, True]
 
     def die(name: str) -> None:
@@ -218,6 +207,7 @@ def test_write_is_exact_when_it_dies_inside_the_transaction(world: World, step: 
     world.drain(world.worker())
     assert not armed
     assert_exact(world)
+    world.store.close()
 
 
 def test_step_drops_what_another_worker_took(world: World) -> None:
@@ -235,7 +225,8 @@ def test_step_writes_the_rest_when_one_partition_was_taken(world: World) -> None
     both.step()
     world.drain(only_b)
     both._stream.batch.__dict__["max_records"] = 100  # one batch over both partitions
-    assert both.step().n_records + both.step().n_records == 10
+    report = both.step()
+    assert report.n_records == 10
     world.drain(both)
     assert_exact(world)
 
@@ -248,30 +239,6 @@ def test_step_reads_the_stored_offset_when_a_partition_comes_back(world: World) 
     pipeline.step()
     world.drain(world.worker(FakeRecordSource(world.topic, assigned=[0])))
     source.bounce(0)
-    world.drain(pipeline)
-    assert_exact(world)
-
-
-def test_a_batch_waits_for_the_one_before(world: World) -> None:
-    """While a write hangs the next batch is decoded, and not begun; its failure drops both, and both come again."""
-    entered, go_on, real = threading.Event(), threading.Event(), world.store.pipeline.write
-
-    def hang(outcome: BatchOutcome) -> None:
-        entered.set()
-        assert go_on.wait(10)
-        raise StoreUnavailable
-
-    pipeline = world.worker(overlap=True)
-    pipeline.step()
-    world.store.pipeline.write = hang  # type: ignore[method-assign]
-    pipeline.step()
-    assert entered.wait(10)
-    threading.Timer(0.05, go_on.set).start()
-    with pytest.raises(StoreUnavailable):
-        pipeline.step()
-    assert world.results()["offsets"] == [(0, 0), (1, 0)]
-    world.store.pipeline.write = real  # type: ignore[method-assign]
-    pipeline.recover()
     world.drain(pipeline)
     assert_exact(world)
 
