@@ -128,7 +128,7 @@ class KafkaSettings(Table):
         default="earliest", description="Where a stream starts in a partition that the store does not know yet."
     )
     max_partition_fetch_bytes: ByteSize = Field(
-        default=ByteSize(4 * 1024**2), ge=1024, description="Most bytes fetched of one partition at once."
+        default=ByteSize(8 * 1024**2), ge=1024, description="Most bytes fetched of one partition at once."
     )
     session_timeout_s: float = Field(
         default=45.0, gt=0, description="Seconds without a heartbeat until partitions move on."

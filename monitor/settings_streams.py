@@ -94,7 +94,7 @@ class DetectorSettings(Table):
 class BatchSettings(Table):
     """How records are taken together."""
 
-    max_records: int = Field(default=4000, ge=1, description="Most records scored and written in one transaction.")
+    max_records: int = Field(default=8000, ge=1, description="Most records scored and written in one transaction.")
     poll_timeout: Duration = Field(default=timedelta(seconds=0.5), description="Longest wait for records of one poll.")
 
 
