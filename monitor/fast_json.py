@@ -7,30 +7,20 @@ answer counts. A test holds the two to the same answer.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import simdjson
 
 from monitor.settings_streams import RecordSchema
 
+_BRACE = ord("{")
 _TEXT_OR_NUMBER = frozenset({str, int, float})
 _LABEL = _TEXT_OR_NUMBER | {type(None)}
 
 
-class Parts(NamedTuple):
-    """The parts of one record.
-
-    Attributes:
-        features: Float64 values in native order; bytes, or something that gives them.
-        sample_id: As written, or None.
-        event_time: As written, or None.
-        label: As written, or None.
-    """
-
-    features: Any
-    sample_id: Any
-    event_time: Any
-    label: Any
+#: Features (float64 in native order; bytes, or something that gives them), id, event time and label as written; None or
+#: "" for a part that the stream does not have. A plain tuple: one is made for every record.
+Parts = tuple[Any, Any, Any, Any]
 
 
 class NotPlain(Exception):  # noqa: N818 - not an error: somebody else looks
@@ -70,21 +60,19 @@ class FastJson:
             Exception: One of ``NOT_PLAIN``: let msgspec decide.
         """
         # as_buffer flattens nested arrays, so a second bracket anywhere is not plain; nor is a byte order mark.
-        if value.count(b"[") != 1 or value[:1] != b"{":
+        if value.count(b"[") != 1 or value[0] != _BRACE:
             raise NotPlain
         row: Any = self._parse(value)
         array = row[self._features]
-        if len(row) not in self._n_keys or len(array) != self._dimension:  # a key given twice counts twice
+        sample_id = row[self._id] if self._id else ""
+        event_time = row[self._time] if self._time else ""
+        label = row.get(self._label) if self._label else None
+        if (
+            len(row) not in self._n_keys  # a key given twice counts twice
+            or len(array) != self._dimension
+            or type(sample_id) not in _TEXT_OR_NUMBER
+            or type(event_time) not in _TEXT_OR_NUMBER
+            or type(label) not in _LABEL
+        ):
             raise NotPlain
-        return Parts(
-            array.as_buffer(of_type="d"),
-            _one_of(row[self._id], _TEXT_OR_NUMBER) if self._id else None,
-            _one_of(row[self._time], _TEXT_OR_NUMBER) if self._time else None,
-            _one_of(row.get(self._label), _LABEL) if self._label else None,
-        )
-
-
-def _one_of(value: Any, types: frozenset[type]) -> Any:
-    if type(value) not in types:
-        raise NotPlain
-    return value
+        return array.as_buffer(of_type="d"), sample_id, event_time, label

@@ -67,12 +67,12 @@ class JsonPayload:
         return kept, self._columns(parsed), rejected
 
     def _columns(self, parsed: list[Parts]) -> Columns:
-        joined = b"".join([parts.features for parts in parsed])
+        features, sample_ids, event_times, labels = zip(*parsed, strict=True) if parsed else ((), (), (), ())
         return Columns(
-            features=np.frombuffer(joined, dtype=np.float64).reshape(len(parsed), self._dimension),
-            event_times=[parts.event_time for parts in parsed] if self._has_time else None,
-            sample_ids=[parts.sample_id for parts in parsed],
-            labels=[parts.label for parts in parsed],
+            features=np.frombuffer(b"".join(features), dtype=np.float64).reshape(len(parsed), self._dimension),
+            event_times=event_times if self._has_time else None,
+            sample_ids=sample_ids,
+            labels=labels,
         )
 
 
@@ -96,7 +96,7 @@ class StrictJson:
             Exception: One of ``_MALFORMED``.
         """
         row = self._decode(value)
-        return Parts(self._pack(*self._features(row)), self._id(row), self._time(row), self._label(row))
+        return self._pack(*self._features(row)), self._id(row), self._time(row), self._label(row)
 
 
 def _nothing(_row: Any) -> None:

@@ -120,7 +120,7 @@ def main() -> None:
     """Run all scenarios."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--short", type=int, default=20_000, help="records of the short run")
-    parser.add_argument("--long", type=int, default=140_000, help="records of the long run")
+    parser.add_argument("--long", type=int, default=260_000, help="records of the long run")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     options = parser.parse_args()

@@ -79,7 +79,7 @@ class TestFile:
         """A stream needs a name, a topic and a dimension; the rest has defaults."""
         settings = load_settings(file, environ={})
         assert settings.kafka.bootstrap_servers == ["localhost:9092"]
-        assert settings.stream().batch.max_records == 4000
+        assert settings.stream().batch.max_records == 8000
         assert settings.stream().batch.poll_timeout == timedelta(seconds=0.5)
         assert settings.file == file
 
