@@ -104,7 +104,7 @@ def say(line: str) -> None:
 def report(rows: dict[str, list[Speed]]) -> str:
     """The table: medians, and the ratios to the bare loop with their range over the repeats."""
     lines = [
-        f"{'scenario':<12}{'records/s':>11}{'records/CPU s':>15}{'peak MB':>9}   {'ratio by clock':<22}ratio by CPU time"
+        f"{'scenario':<12}{'records/s':>11}{'records/CPU s':>15}{'peak MB':>9}   {'ratio by clock':<22}ratio by CPU"
     ]
     for name, speeds in rows.items():
         wall = statistics.median(speed.per_wall_s for speed in speeds)
