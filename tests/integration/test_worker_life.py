@@ -206,3 +206,20 @@ def test_a_second_signal_or_a_stopped_store_does_not_hang_the_worker(deploy: Dep
             lock.execute("ROLLBACK")
     finally:
         worker.kill()
+
+
+def test_a_stream_that_cannot_run_leaves_the_others_alone(
+    deploy: Deploy, make_topic: MakeTopic, bootstrap_servers: str
+) -> None:
+    """One of two has no champion: the other is scored to its end, and the exit status says that one failed."""
+    topic = make_topic()
+    send_all(bootstrap_servers, topic=topic, values=payloads(300, seed=8))
+    deployment = deploy("two", topic=topic)
+    second = deployment.config.read_text().partition("[[streams]]")[2].replace('name = "s"', 'name = "untrained"')
+    with deployment.config.open("a") as file:
+        file.write(f"\n[[streams]]{second}")
+    done = deployment.narrows("run", "--until-caught-up", check=False)
+    assert done.returncode == 1
+    assert "narrows train FILE --stream untrained" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sum(deployment.offsets().values()) == 300
