@@ -216,3 +216,10 @@ def test_quick_parser_reads_plain_records() -> None:
     assert not FastJson.supports(schema(extra="ignore"))
     assert not FastJson.supports(schema(id="meta.id"))
     assert not FastJson.supports(schema(features=["a", "b"]))
+
+
+def test_without_simdjson_msgspec_reads_every_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no wheel of it for every Python."""
+    monkeypatch.setattr("monitor.fast_json.find_spec", lambda _name: None)
+    assert not FastJson.supports(schema())
+    assert decode([payload([1, 2]), b"{"]).x.tolist() == [[1, 2]]
